@@ -1,0 +1,65 @@
+"""Devices and points as the database holds them."""
+
+from dataclasses import dataclass
+
+from bacpipes.database import Connection, query
+from bacpipes.objects import OBJECT_TYPES, ObjectType
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A BACnet device; ``id`` is our row, ``device_id`` its BACnet instance, ``address`` as bacpypes3 reads it."""
+
+    id: int
+    device_id: int
+    name: str
+    address: str
+    max_apdu: int | None
+    read_multiple: bool
+
+    @property
+    def ip(self) -> str:
+        """The address without the port, as payloads carry it."""
+        return self.address.split(":")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A BACnet object whose present value we poll. ``interval`` is seconds; units are those of the device."""
+
+    id: int
+    device: Device
+    object_type: str
+    object_instance: int
+    name: str
+    dis: str
+    units: str
+    site: str
+    equip: str | None
+    equip_ref: str | None
+    haystack_name: str | None
+    topic: str | None
+    interval: int
+    enabled: bool
+    writable: bool
+    minimum: float | None
+    maximum: float | None
+    states: int | None
+
+    @property
+    def type(self) -> ObjectType:
+        """What the standard says of this object's type."""
+        return OBJECT_TYPES[self.object_type]
+
+    @property
+    def object(self) -> str:
+        """``type:instance``."""
+        return f"{self.object_type}:{self.object_instance}"
+
+
+async def load_points(connection: Connection) -> list[Point]:
+    """All points of the site, in a stable order (device, object)."""
+    cursor = await connection.execute(query("load_devices"))
+    devices = {row[0]: Device(*row) async for row in cursor}
+    cursor = await connection.execute(query("load_points"))
+    return [Point(row[0], devices[row[1]], *row[2:]) async for row in cursor]

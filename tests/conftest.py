@@ -1,0 +1,71 @@
+"""Real parts for the tests: a PostgreSQL, a broker; each test gets a database of its own."""
+
+import itertools
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from bacpipes import migrate
+from bacpipes.embedded import EmbeddedBroker, EmbeddedPostgres
+from bacpipes.settings import Settings
+
+SITE = "duxton"
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
+    """The server that all tests share; its database ``migrated`` is the template of theirs."""
+    with EmbeddedPostgres(tmp_path_factory.mktemp("pg")) as server:
+        with psycopg.connect(server.url(), autocommit=True) as connection:
+            connection.execute("CREATE DATABASE migrated")
+        migrate.migrate(make_settings(server.url("migrated"), Path("unused")))
+        yield server
+
+
+@pytest.fixture
+def empty_database_url(postgres: EmbeddedPostgres) -> Iterator[str]:
+    """A database without our schema."""
+    yield from _database(postgres, "template1")
+
+
+@pytest.fixture
+def database_url(postgres: EmbeddedPostgres) -> Iterator[str]:
+    """A database with our schema and nothing in it."""
+    yield from _database(postgres, "migrated")
+
+
+@pytest.fixture
+def settings(database_url: str, tmp_path: Path) -> Settings:
+    """Settings of site ``duxton`` on a database of its own."""
+    return make_settings(database_url, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedBroker]:
+    """A Mosquitto with one user, without TLS."""
+    instance = EmbeddedBroker(tmp_path_factory.mktemp("broker"), "bacpipes", secrets.token_hex(12))
+    if instance.program is None:
+        pytest.fail("mosquitto is not installed; `make test` as root installs it")
+    with instance:
+        yield instance
+
+
+def make_settings(database_url: str, state_dir: Path, **more: object) -> Settings:
+    """Settings as a test needs them, without the environment's."""
+    values: dict[str, object] = {"site_id": SITE, "time_zone": "Asia/Macau", "clock_check": False, "poll_phase": 0.0}
+    return Settings(**(values | {"database_url": database_url, "state_dir": state_dir} | more))  # type: ignore[arg-type]
+
+
+def _database(server: EmbeddedPostgres, template: str) -> Iterator[str]:
+    name = f"test_{next(_numbers)}"
+    with psycopg.connect(server.url(), autocommit=True) as connection:
+        connection.execute(
+            sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
+        )
+        yield server.url(name)
+        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))

@@ -1,0 +1,43 @@
+"""What `make` needs from the host: says what is missing, and installs Debian packages where it is root.
+
+Run with any Python 3; standard library only.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+
+# command that proves it → Debian package
+PACKAGES = {"mosquitto": "mosquitto", "mosquitto_sub": "mosquitto-clients", "node": "nodejs", "npm": "npm"}
+
+
+def check_python() -> None:
+    """Python 3.11 or newer with venv, or exit with the command that installs it."""
+    if sys.version_info < (3, 11):
+        sys.exit(f"BacPipes needs Python 3.11 or newer; this is {sys.version.split()[0]}. Set PYTHON=python3.12, say.")
+    try:
+        import ensurepip  # noqa: F401 - this is what Debian splits off
+    except ImportError:
+        sys.exit("Python's venv module is missing. As root: apt-get install python3-venv")
+
+
+def check_packages() -> None:
+    """Install what the tests use, or say what is missing."""
+    path = os.environ["PATH"] + ":/usr/sbin:/usr/local/sbin"
+    missing = sorted({package for command, package in PACKAGES.items() if shutil.which(command, path=path) is None})
+    if not missing:
+        return
+    if os.geteuid() != 0 or shutil.which("apt-get") is None:
+        sys.exit(
+            f"The tests need these Debian packages: {' '.join(missing)}. As root: apt-get install {' '.join(missing)}"
+        )
+    print(f"Installing {' '.join(missing)} …", flush=True)
+    environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+    install = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *missing]
+    subprocess.run(["apt-get", "update", "-qq"], check=True, stdout=subprocess.DEVNULL, env=environment)
+    subprocess.run(install, check=True, stdout=subprocess.DEVNULL, env=environment)
+
+
+if __name__ == "__main__":
+    {"python": check_python, "packages": check_packages}[sys.argv[1]]()
