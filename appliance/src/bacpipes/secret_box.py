@@ -28,7 +28,7 @@ class SecretBox:
         except InvalidToken:
             raise BacpipesError(
                 "A secret in the database was encrypted with another key.",
-                "Restore the key (BACPIPES_SECRET_KEY, or secret.key in the state directory) or enter the secret again.",
+                "Restore the key (BACPIPES_SECRET_KEY, or the state directory's secret.key) or enter the secret again.",
             ) from None
 
 
