@@ -37,7 +37,7 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     # BACnet/IP
-    bacnet_address: str = Field("0.0.0.0/0:47808", description="address/prefix:port of our BACnet/IP interface")
+    bacnet_address: str = Field("0.0.0.0:47808", description="address/prefix:port of our BACnet/IP interface")
     bacnet_device_id: int = Field(4194000, ge=0, le=4194302, description="our own device instance")
     bacnet_timeout: float = Field(3.0, gt=0, le=60, description="wait for one answer (APDU time-out)")
     bacnet_retries: int = Field(1, ge=0, le=10, description="repeats of a request that was not answered")

@@ -1,0 +1,301 @@
+"""Our BACnet/IP client: bacpypes3's stack behind exceptions and plain values.
+
+bacpypes3 raises what derives from BaseException, returns errors as values, and freezes when 257 requests are
+outstanding to one address; nothing of that leaves this module.
+"""
+
+import asyncio
+import contextlib
+import errno
+import socket
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+from bacpypes3.apdu import (
+    AbortPDU,
+    AbortReason,
+    ErrorPDU,
+    ErrorRejectAbortNack,
+    IAmRequest,
+    RejectPDU,
+    RejectReason,
+    WhoIsRequest,
+)
+from bacpypes3.app import Application
+from bacpypes3.basetypes import ErrorType, PropertyIdentifier
+from bacpypes3.local.device import DeviceObject
+from bacpypes3.local.networkport import NetworkPortObject
+from bacpypes3.pdu import Address, IPv4Address, LocalBroadcast
+from bacpypes3.primitivedata import Atomic, ObjectIdentifier
+
+from bacpipes.errors import BacpipesError, UnavailableError
+from bacpipes.settings import Settings
+
+VENDOR_ID = 999  # unassigned: no vendor's proprietary meanings
+MAX_APDU = 1476  # octets, the most that BACnet/IP carries (ASHRAE 135, annex J)
+
+ObjectId = tuple[str, int]
+
+
+class BacnetError(BacpipesError):
+    """A request that brought no answer that we can use; ``str()`` is the reason, for people."""
+
+
+class NoAnswerError(BacnetError):
+    """The device did not answer within time-out and retries."""
+
+
+class RefusedError(BacnetError):
+    """The device answered with an Error: ``error_class`` and ``error_code`` in the standard's words (clause 18)."""
+
+    def __init__(self, error_class: str, error_code: str) -> None:
+        super().__init__(f"{error_class}: {error_code}")
+        self.error_class, self.error_code = error_class, error_code
+
+
+class RejectedError(BacnetError):
+    """The device rejected the request (clause 18.8), as one does that does not know the service."""
+
+
+class AbortedError(BacnetError):
+    """The device aborted (clause 18.9), as one does whose answer would be too long."""
+
+
+class MalformedError(BacnetError):
+    """The answer can't be decoded, or is not for what was asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class IAm:
+    """A device's answer to Who-Is."""
+
+    device_id: int
+    address: str
+    max_apdu: int
+    segmentation: str
+    vendor_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class PropertyResult:
+    """One property of a ReadPropertyMultiple answer: ``value`` is a bacpypes3 value, or a `BacnetError`."""
+
+    object_id: ObjectId
+    property: str
+    value: Any
+
+
+class _ClientApplication(Application):  # type: ignore[misc,unused-ignore]
+    """Collects every I-Am, also a second device with the same number."""
+
+    i_am_queues: set[asyncio.Queue[IAm]]
+
+    async def do_IAmRequest(self, apdu: IAmRequest) -> None:  # noqa: N802 - bacpypes3's naming
+        with contextlib.suppress(Exception):  # a malformed I-Am is nobody's answer
+            found = IAm(
+                apdu.iAmDeviceIdentifier[1],
+                str(apdu.pduSource),
+                int(apdu.maxAPDULengthAccepted),
+                str(apdu.segmentationSupported),
+                int(apdu.vendorID),
+            )
+            for queue in self.i_am_queues:
+                queue.put_nowait(found)
+            await self.device_info_cache.set_device_info(apdu)
+
+
+class BacnetClient:
+    """Reads, writes and finds devices from one local address; at most ``concurrency`` requests to one device."""
+
+    def __init__(
+        self,
+        address: str,
+        device_id: int = 4194000,
+        *,
+        timeout: float = 3.0,
+        retries: int = 1,
+        concurrency: int = 1,
+    ) -> None:
+        self.address = address
+        self._device_id = device_id
+        self._timeout, self._retries = timeout, retries
+        self._concurrency = concurrency
+        self._turns: dict[str, asyncio.Semaphore] = {}
+        self._application: Any = None
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Self:
+        """A client as the settings' ``bacnet_…`` fields say."""
+        return cls(
+            settings.bacnet_address,
+            settings.bacnet_device_id,
+            timeout=settings.bacnet_timeout,
+            retries=settings.bacnet_retries,
+            concurrency=settings.bacnet_device_concurrency,
+        )
+
+    async def __aenter__(self) -> Self:
+        local = parse_interface(self.address)
+        check_bindable(local)
+        device = DeviceObject(
+            objectIdentifier=("device", self._device_id),
+            objectName="BacPipes",
+            vendorIdentifier=VENDOR_ID,
+            maxApduLengthAccepted=MAX_APDU,
+            segmentationSupported="segmentedBoth",
+            apduTimeout=int(self._timeout * 1000),
+            numberOfApduRetries=self._retries,
+        )
+        port = NetworkPortObject(local, objectIdentifier=("network-port", 1), objectName="BACnet/IP")
+        self._application = _ClientApplication.from_object_list([device, port])
+        self._application.i_am_queues = set()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._application.close()
+
+    async def who_is(
+        self, low: int | None = None, high: int | None = None, address: str | None = None, timeout: float = 3.0
+    ) -> list[IAm]:
+        """Send Who-Is, to one address or as a local broadcast, and return what answers within ``timeout`` seconds.
+
+        A single address is waited for only until it has answered. Duplicates (two addresses with one number) are kept.
+        """
+        destination = Address(address) if address else LocalBroadcast()
+        if address is None and parse_interface(self.address).addrBroadcastTuple[0] == self.address.split(":")[0]:
+            raise BacnetError(f"{self.address} has no broadcast address.", "Give a prefix (10.1.2.3/24) or addresses.")
+        request = WhoIsRequest(destination=destination)
+        if low is not None and high is not None:
+            request.deviceInstanceRangeLowLimit, request.deviceInstanceRangeHighLimit = low, high
+        expected = str(destination) if address else None
+        answers: asyncio.Queue[IAm] = asyncio.Queue()
+        self._application.i_am_queues.add(answers)
+        found: dict[IAm, None] = {}
+        try:
+            self._application.request(request)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(timeout):
+                    while expected is None or expected not in {one.address for one in found}:
+                        found[await answers.get()] = None
+        finally:
+            self._application.i_am_queues.discard(answers)
+        return [one for one in found if expected in (None, one.address)]
+
+    async def read_property(self, address: str, object_id: ObjectId, name: str, index: int | None = None) -> Any:
+        """One property's value as bacpypes3 has it; raise a `BacnetError`."""
+        async with self._request(address):
+            value = await self._application.read_property(
+                Address(address), ObjectIdentifier(object_id), PropertyIdentifier(name), index
+            )
+        _raise_returned(value)
+        return value
+
+    async def read_multiple(
+        self, address: str, wanted: Sequence[tuple[ObjectId, Sequence[str]]]
+    ) -> list[PropertyResult]:
+        """Properties of several objects in one request (ReadPropertyMultiple, clause 15.7), errors in place.
+
+        Raise a `BacnetError` where the request as a whole brought nothing.
+        """
+        arguments: list[Any] = []
+        for object_id, names in wanted:
+            arguments += [ObjectIdentifier(object_id), [PropertyIdentifier(name) for name in names]]
+        async with self._request(address):
+            answer = await self._application.read_property_multiple(Address(address), arguments)
+        _raise_returned(answer)
+        return [_result(*row) for row in answer or []]
+
+    async def write_property(
+        self, address: str, object_id: ObjectId, name: str, value: Atomic, priority: int | None = None
+    ) -> None:
+        """Write one property (clause 15.9); raise a `BacnetError` where the device did not accept it."""
+        async with self._request(address):
+            answer = await self._application.write_property(
+                Address(address), ObjectIdentifier(object_id), PropertyIdentifier(name), value, priority=priority
+            )
+        _raise_returned(answer)
+
+    @contextlib.asynccontextmanager
+    async def _request(self, address: str) -> AsyncIterator[None]:
+        turn = self._turns.setdefault(address, asyncio.Semaphore(self._concurrency))
+        async with turn:
+            try:
+                yield
+            except ErrorRejectAbortNack as error:  # a BaseException
+                raise _translate(error) from None
+            except (BacnetError, asyncio.CancelledError):
+                raise
+            except Exception as error:  # bacpypes3's decoder raises whatever it trips over
+                raise MalformedError(f"answer can't be decoded ({type(error).__name__}: {error})") from error
+
+
+def parse_interface(address: str) -> IPv4Address:
+    """``address[/prefix][:port]`` of our interface; raise where it is not one."""
+    try:
+        return IPv4Address(address)
+    except (ValueError, TypeError) as error:
+        raise UnavailableError(
+            f"BACnet interface {address!r} is not an address ({error}).",
+            "Set BACPIPES_BACNET_ADDRESS, for example to 10.1.2.3/24:47808.",
+        ) from None
+
+
+def check_bindable(local: IPv4Address) -> None:
+    """Raise where the address is not ours or another program has the port.
+
+    bacpypes3 shares a port silently (SO_REUSEPORT), and each of the two would get half of the answers.
+    """
+    host, port = local.addrTuple
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise UnavailableError(
+                    f"UDP {host}:{port} is in use by another program.",
+                    "Stop it, or give BACPIPES_BACNET_ADDRESS another port.",
+                ) from None
+            raise UnavailableError(
+                f"BACnet interface {host}:{port} can't be opened: {error.strerror}.",
+                "Is BACPIPES_BACNET_ADDRESS an address of this machine?",
+            ) from None
+
+
+def to_number(value: Any) -> float | None:
+    """A present value as the number that we store: reals, enumerations (inactive 0, active 1) and states.
+
+    None for a Null; raise `MalformedError` for what is no number.
+    """
+    if isinstance(value, bool | int | float):
+        return float(value)
+    if value is None or value == ():  # Null
+        return None
+    raise MalformedError(f"value of type {type(value).__name__} where a number was expected")
+
+
+def _result(object_id: Any, name: Any, _index: Any, value: Any) -> PropertyResult:
+    if isinstance(value, ErrorType):
+        value = RefusedError(str(value.errorClass), str(value.errorCode))
+    return PropertyResult((str(object_id[0]), int(object_id[1])), str(name), value)
+
+
+def _raise_returned(value: Any) -> None:
+    if isinstance(value, ErrorRejectAbortNack):
+        raise _translate(value)
+    if isinstance(value, ErrorType):
+        raise RefusedError(str(value.errorClass), str(value.errorCode))
+    if isinstance(value, str) and value.startswith("-no "):  # "-no object class-", "-no property type-"
+        raise MalformedError(f"bacpypes3 knows no such object or property ({value.strip('-')})")
+
+
+def _translate(error: Any) -> BacnetError:
+    if isinstance(error, ErrorPDU):
+        return RefusedError(str(error.errorClass), str(error.errorCode))
+    if isinstance(error, RejectPDU):
+        return RejectedError(f"rejected: {RejectReason(error.apduAbortRejectReason)}")
+    if isinstance(error, AbortPDU):
+        if error.apduAbortRejectReason in (AbortReason.noResponse, AbortReason.tsmTimeout):
+            return NoAnswerError("no answer from the device")
+        return AbortedError(f"aborted: {AbortReason(error.apduAbortRejectReason)}")
+    return BacnetError(f"not delivered: {error}")

@@ -1,0 +1,142 @@
+"""A write command: the seeds' payload (and what DESIGN.md adds), read strictly."""
+
+import json
+import math
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from bacpipes.objects import MAX_INSTANCE
+
+MAX_JOB_ID = 200
+MAX_TEXT = 500
+
+
+class MalformedCommandError(ValueError):
+    """Not a command. ``job_id`` is there where it could be read, so that a result can be sent."""
+
+    def __init__(self, problems: list[str], job_id: str | None = None, fields: dict[str, Any] | None = None) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
+        self.job_id = job_id
+        self.fields = fields or {}
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """``value`` and ``priority`` are as they came: judging them is the validator's work. Times are aware."""
+
+    job_id: str
+    device_id: int
+    object_type: str
+    object_instance: int
+    value: Any = None
+    priority: Any = 8
+    release: bool = False
+    timestamp: datetime | None = None
+    expires_at: datetime | None = None
+    source: str | None = None
+    reason: str | None = None
+    site_id: str | None = None
+    haystack_name: str | None = None
+
+    @property
+    def object(self) -> str:
+        """``type:instance``."""
+        return f"{self.object_type}:{self.object_instance}"
+
+
+def parse(payload: bytes) -> Command:
+    """Read a command from JSON; raise `MalformedCommandError` naming every field that is wrong."""
+    try:
+        data = json.loads(payload.decode("utf-8"), parse_constant=float)
+    except UnicodeDecodeError:
+        raise MalformedCommandError(["the message is not UTF-8"]) from None
+    except (ValueError, RecursionError):
+        raise MalformedCommandError(["the message is not JSON"]) from None
+    if not isinstance(data, dict):
+        raise MalformedCommandError(["the message is not a JSON object"])
+    return from_fields(data)
+
+
+def from_fields(data: dict[str, Any]) -> Command:
+    """Read a command from the payload's fields; unknown ones are ignored."""
+    reader = _Fields(data)
+    job_id = reader.text("jobId", MAX_JOB_ID, required=True)
+    command = {
+        "device_id": reader.integer("deviceId", MAX_INSTANCE),
+        "object_type": reader.text("objectType", MAX_TEXT, required=True),
+        "object_instance": reader.integer("objectInstance", MAX_INSTANCE),
+        "release": reader.boolean("release"),
+        "timestamp": reader.time("timestamp"),
+        "expires_at": reader.time("expiresAt"),
+        "source": reader.text("source", MAX_TEXT),
+        "reason": reader.text("reason", MAX_TEXT),
+        "site_id": reader.text("siteId", MAX_TEXT),
+        "haystack_name": reader.text("haystackName", MAX_TEXT),
+    }
+    if "value" not in data and not command["release"]:
+        reader.problems.append("value is missing")
+    if reader.problems or job_id is None:
+        raise MalformedCommandError(reader.problems, job_id, data)
+    return Command(job_id=job_id, value=data.get("value"), priority=_priority(data), **command)  # type: ignore[arg-type]
+
+
+def _priority(data: dict[str, Any]) -> Any:
+    priority = data.get("priority")
+    return 8 if priority is None else priority
+
+
+class _Fields:
+    """Takes typed fields out of a JSON object and collects what is wrong with them."""
+
+    def __init__(self, data: dict[str, Any]) -> None:
+        self._data = data
+        self.problems: list[str] = []
+
+    def text(self, name: str, most: int, *, required: bool = False) -> str | None:
+        value = self._data.get(name)
+        if value is None:
+            return self._missing(name) if required else None
+        if not isinstance(value, str) or not 0 < len(value) <= most or "\x00" in value:
+            self.problems.append(f"{name} is not a text of 1 to {most} characters")
+            return None
+        return value
+
+    def integer(self, name: str, most: int) -> int | None:
+        value = self._data.get(name)
+        if value is None:
+            return self._missing(name)
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:
+            self.problems.append(f"{name} is not an integer from 0 to {most}")
+            return None
+        return value
+
+    def boolean(self, name: str) -> bool:
+        value = self._data.get(name)
+        if not isinstance(value, bool | None):
+            self.problems.append(f"{name} is not true or false")
+        return value is True
+
+    def time(self, name: str) -> datetime | None:
+        value = self._data.get(name)
+        if value is None:
+            return None
+        try:
+            moment = datetime.fromisoformat(value)
+        except (ValueError, TypeError):
+            self.problems.append(f"{name} is not an ISO 8601 time")
+            return None
+        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+    def _missing(self, name: str) -> None:
+        self.problems.append(f"{name} is missing")
+
+
+def json_safe(value: Any) -> Any:
+    """A value that can stand in a JSON payload: NaN and infinity, which JSON lacks, as text."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, str | int | float | bool | None):
+        return value
+    return str(value)[:MAX_TEXT]

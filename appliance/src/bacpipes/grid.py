@@ -1,0 +1,20 @@
+"""The polling grid: slots aligned to the clock, numbered since the epoch (DESIGN.md, "Inside the appliance")."""
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Slots every ``interval`` seconds, ``phase`` seconds (0 ≤ phase < interval) after the multiples of it."""
+
+    interval: int
+    phase: float = 0.0
+
+    def cycle(self, moment: float) -> int:
+        """The number of the slot that ``moment`` (seconds since the epoch) lies in; becomes ``poll_cycle``."""
+        return math.floor((moment - self.phase) / self.interval)
+
+    def start(self, cycle: int) -> float:
+        """When a slot begins, in seconds since the epoch."""
+        return cycle * self.interval + self.phase
