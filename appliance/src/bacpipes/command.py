@@ -97,8 +97,10 @@ class _Fields:
     def text(self, name: str, most: int, *, required: bool = False) -> str | None:
         value = self._data.get(name)
         if value is None:
-            return self._missing(name) if required else None
-        if not isinstance(value, str) or not 0 < len(value) <= most or "\x00" in value:
+            if required:
+                self.problems.append(f"{name} is missing")
+            return None
+        if not isinstance(value, str) or not 0 < len(value) <= most or _storable(value) != value:
             self.problems.append(f"{name} is not a text of 1 to {most} characters")
             return None
         return value
@@ -106,7 +108,8 @@ class _Fields:
     def integer(self, name: str, most: int) -> int | None:
         value = self._data.get(name)
         if value is None:
-            return self._missing(name)
+            self.problems.append(f"{name} is missing")
+            return None
         if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:
             self.problems.append(f"{name} is not an integer from 0 to {most}")
             return None
@@ -129,14 +132,13 @@ class _Fields:
             return None
         return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
-    def _missing(self, name: str) -> None:
-        self.problems.append(f"{name} is missing")
-
 
 def json_safe(value: Any) -> Any:
-    """A value that can stand in a JSON payload: NaN and infinity, which JSON lacks, as text."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    if isinstance(value, str | int | float | bool | None):
+    """A value that can stand in a payload and in the database: what JSON or UTF-8 lack becomes text."""
+    if isinstance(value, int | bool | None) or (isinstance(value, float) and math.isfinite(value)):
         return value
-    return str(value)[:MAX_TEXT]
+    return _storable(str(value))[:MAX_TEXT]
+
+
+def _storable(text: str) -> str:
+    return text.encode("utf-8", "replace").decode().replace("\x00", "?")

@@ -12,6 +12,8 @@ from bacpipes.settings import Settings
 
 Connection = psycopg.AsyncConnection[Any]
 CONNECT_TIMEOUT = 5  # seconds
+# A server that vanished without a word (power, cable) is noticed in this many milliseconds, not in the kernel's hours.
+TCP_TIMEOUT = 15_000
 
 
 @cache
@@ -27,6 +29,7 @@ async def connect(settings: Settings, application: str) -> Connection:
             settings.database_url.get_secret_value(),
             autocommit=True,
             connect_timeout=CONNECT_TIMEOUT,
+            tcp_user_timeout=TCP_TIMEOUT,
             application_name=f"bacpipes {application}",
         )
     except psycopg.OperationalError as error:
@@ -45,6 +48,7 @@ def pool(settings: Settings, application: str, size: int = 4) -> AsyncConnection
         kwargs={
             "autocommit": True,
             "connect_timeout": CONNECT_TIMEOUT,
+            "tcp_user_timeout": TCP_TIMEOUT,
             "application_name": f"bacpipes {application}",
         },
     )

@@ -1,6 +1,7 @@
 """Names: the haystack name of a point and the MQTT topic that follows from it (DESIGN.md, "Names" and "MQTT")."""
 
 import re
+import unicodedata
 from collections.abc import Container
 from dataclasses import dataclass, fields
 
@@ -8,6 +9,7 @@ from bacpipes.settings import RESERVED_SITE_IDS, SITE_ID
 
 # A dot would split the name, a slash the topic; + and # are MQTT's wildcards (MQTT 5.0, 4.7.1).
 _FORBIDDEN = re.compile(r"[.+#/\x00-\x1f\x7f-\x9f]")
+_UNSEEN = ("Cf", "Cs", "Cn")  # zero-width and the like: two names must not look the same and differ
 _MAX_SEGMENT = 63
 SETPOINT = "sp"
 
@@ -40,10 +42,12 @@ FIELDS = tuple(f.name for f in fields(HaystackName))
 
 
 def normalise(field: str, text: str) -> str:
-    """Lower case, spaces become underscores; refuse what can't stand in a topic, naming the field."""
+    """Lower case, spaces become underscores, accents composed; refuse what can't stand in a topic, naming the field."""
     if match := _FORBIDDEN.search(text):
         raise BadNameError(f"{field}: {match.group()!r} is not allowed in {text!r}")
-    segment = re.sub(r"\s+", "_", text.strip().lower())
+    segment = re.sub(r"\s+", "_", unicodedata.normalize("NFC", text.strip().lower()))
+    if unseen := [c for c in segment if unicodedata.category(c) in _UNSEEN]:
+        raise BadNameError(f"{field}: the invisible character U+{ord(unseen[0]):04X} is not allowed in {text!r}")
     if not segment:
         raise BadNameError(f"{field}: is empty")
     if len(segment) > _MAX_SEGMENT:

@@ -1,5 +1,7 @@
 """Bring a database to this version's schema, and tell when it is not at it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import psycopg
@@ -7,17 +9,22 @@ from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
+from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy import create_engine
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import StaticPool
 
 from bacpipes import history
-from bacpipes.errors import SchemaError
+from bacpipes.database import CONNECT_TIMEOUT, first_line
+from bacpipes.errors import SchemaError, SettingsError, UnavailableError
 from bacpipes.log import get_logger
 from bacpipes.migrations import DIRECTORY
 from bacpipes.settings import Settings
 
 logger = get_logger(__name__)
+Connection = psycopg.Connection[Any]
 MIGRATION_LOCK = 0x62616370  # 'bacp'; one migration at a time
+OLDEST_SERVER = 14
 
 
 def head() -> str:
@@ -28,25 +35,32 @@ def head() -> str:
 
 
 def migrate(settings: Settings) -> history.Engine:
-    """Apply what is missing, install the history table for the server's engine, set its policies; idempotent."""
-    with psycopg.connect(settings.database_url.get_secret_value(), autocommit=True) as connection:
-        connection.execute("SELECT pg_advisory_lock(%s)", [MIGRATION_LOCK])
-        _upgrade(connection)
-        engine = history.install(connection)
-        history.apply_policies(connection, engine, settings.retention_days, settings.compress_after_hours)
+    """Apply what is missing, install the history table for the server's engine, set its policies; idempotent.
+
+    Schema, history table and policies become real together or not at all.
+    """
+    with _connection(settings) as connection:
+        _refuse_unsuitable(connection)
+        _lock(connection)
+        engine = _upgrade(connection, settings)
+        history.maintain(connection, engine, settings.retention_days)
     logger.info("schema is current", version=head(), engine=engine.value, engine_meaning=engine.meaning)
     return engine
 
 
 def check(current: str | None) -> None:
-    """Raise `SchemaError` unless ``current`` (from `current_version`) is this code's version."""
+    """Raise `SchemaError` unless ``current`` (from `database.schema_version`) is this code's version."""
     if current is None:
         raise SchemaError("The database has no BacPipes schema.", "Run `bacpipes migrate`.")
     if current == head():
         return
-    if current not in {script.revision for script in ScriptDirectory(str(DIRECTORY)).walk_revisions()}:
+    if current not in _known():
         raise _newer(current)
     raise SchemaError(f"The database's schema is version {current}, this is for {head()}.", "Run `bacpipes migrate`.")
+
+
+def _known() -> set[str]:
+    return {script.revision for script in ScriptDirectory(str(DIRECTORY)).walk_revisions()}
 
 
 def _newer(current: str) -> SchemaError:
@@ -56,22 +70,88 @@ def _newer(current: str) -> SchemaError:
     )
 
 
-def _upgrade(connection: psycopg.Connection[Any]) -> None:
-    row = None
-    if connection.execute("SELECT to_regclass('bacpipes_schema')").fetchone() != (None,):
-        row = connection.execute("SELECT version_num FROM bacpipes_schema").fetchone()
-    if row and row[0] not in {script.revision for script in ScriptDirectory(str(DIRECTORY)).walk_revisions()}:
-        raise _newer(row[0])
-    config = Config()
-    config.set_main_option("script_location", str(DIRECTORY))
+@contextmanager
+def _connection(settings: Settings) -> Iterator[Connection]:
+    """A connection whose failures are told in one line that holds no password."""
+    url = settings.database_url.get_secret_value()
+    _refuse_malformed(url)
+    try:
+        connection = psycopg.connect(
+            url, autocommit=True, connect_timeout=CONNECT_TIMEOUT, application_name="bacpipes migrate"
+        )
+    except psycopg.OperationalError as error:
+        raise UnavailableError(f"The database can't be reached: {first_line(error)}.") from None
+    try:
+        with connection:
+            yield connection
+    except psycopg.Error as error:
+        if connection.broken:
+            raise UnavailableError(f"The database went away: {first_line(error)}.") from error
+        raise SchemaError(f"The database refused the migration: {first_line(error)}.") from error
+
+
+def _refuse_malformed(url: str) -> None:
+    """A password that holds an @ or : as it is would be taken for a host or port, and be told in the error."""
+    try:
+        parts = conninfo_to_dict(url)
+    except psycopg.ProgrammingError:
+        parts = {"host": "@"}
+    ports = str(parts.get("port") or "0").split(",")
+    if "@" in str(parts.get("host") or "") or not all(port.isdigit() for port in ports):
+        raise SettingsError(
+            "BACPIPES_DATABASE_URL is not a PostgreSQL connection string.",
+            "In a URI, special characters of the password are percent-encoded: %40 for @, %3A for :, %2F for /.",
+        )
+
+
+def _refuse_unsuitable(connection: Connection) -> None:
+    version = connection.info.server_version // 10000
+    if version < OLDEST_SERVER:
+        raise SchemaError(f"The server is PostgreSQL {version}; BacPipes needs {OLDEST_SERVER} or newer.")
+    encoding = connection.info.parameter_status("server_encoding")
+    if encoding != "UTF8":
+        raise SchemaError(
+            f"The database {connection.info.dbname!r} is encoded in {encoding}; BacPipes needs UTF8.",
+            "Create it anew: CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0.",
+        )
+
+
+def _lock(connection: Connection) -> None:
+    """One migration at a time; the lock ends with the connection."""
+    if connection.execute("SELECT pg_try_advisory_lock(%s)", [MIGRATION_LOCK]).fetchone() != (True,):
+        logger.info("another migration runs; waiting for it")
+        connection.execute("SELECT pg_advisory_lock(%s)", [MIGRATION_LOCK])
+
+
+def _upgrade(connection: Connection, settings: Settings) -> history.Engine:
+    _refuse_newer(connection)
     connection.autocommit = False
-    # Alembic speaks through SQLAlchemy: lend it our connection, which holds the lock.
-    engine = create_engine("postgresql+psycopg://", creator=lambda: connection, poolclass=StaticPool)
-    with engine.connect() as lent:
-        config.attributes["connection"] = lent
-        try:
-            command.upgrade(config, "head")
-        except CommandError as error:
-            raise SchemaError(f"The schema could not be brought to version {head()}: {error}.") from error
-        lent.commit()
+    # Alembic speaks through SQLAlchemy: lend it our connection, which holds the lock and the transaction.
+    lender = create_engine("postgresql+psycopg://", creator=lambda: connection, poolclass=StaticPool)
+    with lender.begin() as lent:  # begun here, so that Alembic leaves the commit to us
+        _run_alembic(lent)
+        engine = history.install(connection)
+        history.set_policies(connection, engine, settings.retention_days, settings.compress_after_hours)
     connection.autocommit = True
+    return engine
+
+
+def _refuse_newer(connection: Connection) -> None:
+    if connection.execute("SELECT to_regclass('bacpipes_schema')").fetchone() == (None,):
+        return
+    known = _known()
+    for (version,) in connection.execute("SELECT version_num FROM bacpipes_schema").fetchall():
+        if version not in known:
+            raise _newer(version)
+
+
+def _run_alembic(lent: Any) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(DIRECTORY).replace("%", "%%"))
+    config.attributes["connection"] = lent
+    try:
+        command.upgrade(config, "head")
+    except CommandError as error:
+        raise SchemaError(f"The schema could not be brought to version {head()}: {error}.") from error
+    except DBAPIError as error:
+        raise error.orig if isinstance(error.orig, psycopg.Error) else error from None

@@ -131,7 +131,7 @@ CREATE TABLE write_results (
     executed_at      timestamptz,
     completed_at     timestamptz NOT NULL DEFAULT now(),
     error_message    text,
-    result           jsonb NOT NULL                  -- the payload, as it is published
+    result           json NOT NULL                   -- the payload, as it is published (json keeps its order)
 );
 
 -- The slots of priority arrays that hold a value which we wrote.

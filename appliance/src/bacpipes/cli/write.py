@@ -1,0 +1,71 @@
+"""``bacpipes write``: one command by hand, on the same way as all others."""
+
+import getpass
+import json
+from typing import Any
+
+import click
+
+from bacpipes.errors import ExitCode, InputError
+from bacpipes.objects import OBJECT_TYPES
+from bacpipes.settings import load_settings
+from bacpipes.write_request import WriteRequest, request_write
+
+
+def _object(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple[str, int]:
+    object_type, _, instance = value.partition(":")
+    if object_type not in OBJECT_TYPES or not instance.isdecimal():
+        raise click.BadParameter(f"{value!r} is not an object, as analog-value:120 ({', '.join(OBJECT_TYPES)})")
+    return object_type, int(instance)
+
+
+@click.command()
+@click.argument("device", type=int)
+@click.argument("object_id", metavar="TYPE:INSTANCE", callback=_object)
+@click.argument("value", required=False)
+@click.option("--release", is_flag=True, help="Give the priority back instead of writing a value.")
+@click.option("--priority", type=click.IntRange(1, 16), default=8, show_default=True)
+@click.option("--reason", help="Why; stands in the audit trail.")
+@click.option("--timeout", type=float, default=15, show_default=True, help="Seconds to wait for the result.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result's payload.")
+def write(
+    device: int,
+    object_id: tuple[str, int],
+    value: str | None,
+    release: bool,
+    priority: int,
+    reason: str | None,
+    timeout: float,
+    as_json: bool,
+) -> int:
+    """Write VALUE to a setpoint, or release it, and wait for the result.
+
+    The running worker validates and executes it. Example: bacpipes write 12345 analog-value:120 65 --reason "test"
+    """
+    if (value is None) is not release:
+        raise InputError("Give either a VALUE or --release.")
+    number = None if value is None else _number(value)
+    request = WriteRequest(device, *object_id, number, priority, reason, f"cli:{getpass.getuser()}")
+    result = request_write(load_settings(), request, timeout)
+    click.echo(json.dumps(result, ensure_ascii=False) if as_json else _text(result))
+    return ExitCode.OK if result["success"] else ExitCode.REFUSED
+
+
+def _number(value: str) -> float:
+    words = {"active": "1", "inactive": "0", "true": "1", "false": "0"}
+    try:
+        return float(words.get(value.lower(), value))
+    except ValueError:
+        raise InputError(f"VALUE {value!r} is not a number, active or inactive.") from None
+
+
+def _text(result: dict[str, Any]) -> str:
+    lines = [f"{'Done' if result['success'] else 'Refused'}: job {result['jobId']}"]
+    if result["error"]:
+        lines.append(f"  {result['error']}")
+    lines += [f"  - {text}" for text in result["validationErrors"]]
+    if result.get("before") is not None or result.get("after") is not None:
+        lines.append(f"  before {result.get('before')}, now {result.get('after')}")
+    if held := result.get("heldBy"):
+        lines.append(f"  overridden by priority {held['priority']}, which holds {held['value']}")
+    return "\n".join(lines)

@@ -1,0 +1,162 @@
+"""Takes polls and makes them real: one transaction for what arrives together; the spool while the database is away."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+import psycopg
+
+from bacpipes import log_store
+from bacpipes.database import Connection, connect, first_line
+from bacpipes.errors import UnavailableError
+from bacpipes.log import Transition, get_logger
+from bacpipes.metrics import WorkerMetrics
+from bacpipes.reading import Batch, Gap, to_datetime
+from bacpipes.settings import Settings
+from bacpipes.spool import Spool
+
+logger = get_logger(__name__)
+
+RETRY_AFTER = 2.0  # seconds between looks whether the database is back
+_OURS = (psycopg.DataError, psycopg.IntegrityError)  # this batch's fault: it would fail again
+
+
+class Committer:
+    """``on_commit`` is called after each commit; ``on_spooled`` takes batches that only lie on disk as yet."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        spool: Spool,
+        metrics: WorkerMetrics,
+        *,
+        on_commit: Callable[[], None],
+        on_spooled: Callable[[list[Batch]], Awaitable[None]],
+    ) -> None:
+        self._settings, self._spool, self._metrics = settings, spool, metrics
+        self._on_commit, self._on_spooled = on_commit, on_spooled
+        self._queue: asyncio.Queue[Batch] = asyncio.Queue()
+        self._connection: Connection | None = None
+        self._health = Transition(logger, "database")
+        self._retry_at = 0.0
+
+    @property
+    def reason(self) -> str | None:
+        """Why batches go to the spool, or None while they are committed."""
+        return self._health.reason
+
+    def deliver(self, batch: Batch) -> None:
+        """Take a poll's batch; never blocks."""
+        self._queue.put_nowait(batch)
+
+    async def recover(self) -> None:
+        """Drain what an earlier run left in the spool; raise `UnavailableError` where the database is away."""
+        self._connection = await connect(self._settings, "committer")
+        await self._drain(self._connection)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Until ``stop`` is set and all that was delivered is committed or spooled."""
+        while not (stop.is_set() and self._queue.empty()):
+            if batches := await self._gather(stop):
+                await self._store(log_store.merge(batches))
+            elif not self._spool.empty:
+                await self._store([])  # nothing new is due, but the database may be back
+        if self._connection is not None:
+            await self._connection.close()
+        self._spool.close()
+
+    async def _gather(self, stop: asyncio.Event) -> list[Batch]:
+        """The next polls: those that arrive within the commit window, up to the size of one transaction."""
+        first = await self._first(stop)
+        if first is None:
+            return []
+        batches, count = [first], len(first.readings)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0 if stop.is_set() else self._settings.commit_window):
+                while count < self._settings.commit_readings:
+                    batches.append(await self._queue.get())
+                    count += len(batches[-1].readings)
+        while stop.is_set() and not self._queue.empty():
+            batches.append(self._queue.get_nowait())
+        return batches
+
+    async def _first(self, stop: asyncio.Event) -> Batch | None:
+        getter = asyncio.ensure_future(self._queue.get())
+        stopper = asyncio.ensure_future(stop.wait())
+        await asyncio.wait({getter, stopper}, return_when=asyncio.FIRST_COMPLETED, timeout=RETRY_AFTER)
+        stopper.cancel()
+        if getter.done():
+            return getter.result()
+        getter.cancel()
+        return None if self._queue.empty() else self._queue.get_nowait()
+
+    async def _store(self, batches: list[Batch]) -> None:
+        try:
+            connection = await self._connected()
+            await self._drain(connection)
+            with self._metrics.commit_seconds.time():
+                await self._commit(connection, batches)
+        except (psycopg.Error, UnavailableError, OSError) as error:
+            await self._away(first_line(error), batches)
+            return
+        self._health.recovered()
+        self._on_commit()
+
+    async def _connected(self) -> Connection:
+        now = asyncio.get_running_loop().time()
+        if self._connection is not None and not self._connection.closed:
+            return self._connection
+        if now < self._retry_at:
+            raise UnavailableError(self._health.reason or "waiting to try again")
+        self._retry_at = now + RETRY_AFTER
+        self._connection = await connect(self._settings, "committer")
+        return self._connection
+
+    async def _commit(self, connection: Connection, batches: list[Batch]) -> None:
+        try:
+            await log_store.commit(connection, self._settings.site_id, batches)
+        except _OURS as error:
+            logger.warning("commit refused; trying its polls one by one", reason=first_line(error))
+            await self._commit_one_by_one(connection, batches)
+        for batch in batches:
+            self._metrics.count(batch)
+
+    async def _commit_one_by_one(self, connection: Connection, batches: list[Batch]) -> None:
+        """A batch that the database refuses for its content becomes a gap; it must not cost the others."""
+        for batch in batches:
+            try:
+                await log_store.commit(connection, self._settings.site_id, [batch])
+            except _OURS as error:
+                reason = f"the database refused the readings: {first_line(error)}"
+                logger.error("batch refused by the database", interval=batch.interval, reason=reason)
+                if not batch.readings:
+                    continue
+                times = [reading.at for reading in batch.readings]
+                ids = tuple(reading.point_id for reading in batch.readings)
+                refused = Gap(ids, to_datetime(min(times)), to_datetime(max(times) + 1), reason)
+                await log_store.insert_gap(connection, self._settings.site_id, refused)
+
+    async def _drain(self, connection: Connection) -> None:
+        """Spooled batches go into the log under new numbers, so some may be published twice, but none is lost."""
+        if self._spool.empty:
+            return
+        count = 0
+        for batch in self._spool.batches():
+            await self._commit(connection, [batch])
+            count += 1
+        for gap in self._spool.gaps():
+            await log_store.insert_gap(connection, self._settings.site_id, gap)
+        self._spool.clear()
+        self._metrics.spool_bytes.set(0)
+        logger.info("spool drained into the database", batches=count)
+
+    async def _away(self, reason: str, batches: list[Batch]) -> None:
+        self._health.failed(reason)
+        if self._connection is not None and self._connection.broken:
+            await self._connection.close()
+            self._connection = None
+        for batch in batches:
+            self._spool.append(batch)
+        self._metrics.spool_bytes.set(self._spool.size)
+        if batches:
+            await self._on_spooled(batches)

@@ -1,0 +1,99 @@
+"""The worker's standing connection to the database: the lock of its site, and news of what changed."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import psycopg
+
+from bacpipes import migrate
+from bacpipes.database import Connection, connect, first_line, schema_version
+from bacpipes.errors import AlreadyRunningError, UnavailableError
+from bacpipes.log import Transition, get_logger
+from bacpipes.settings import Settings
+
+logger = get_logger(__name__)
+
+LOCK_PATIENCE = 3.0  # seconds; a worker that was killed a moment ago still holds its lock
+LOST_LOCK_PATIENCE = 30.0  # seconds; the server may take a while to see that our old connection is dead
+RETRY_FIRST, RETRY_LAST = 0.5, 15.0  # seconds between tries to connect, doubling
+LISTEN_FOR = 5.0  # seconds in one wait for news
+
+
+class Control:
+    """Holds the site's advisory lock while it is connected, and says which table changed."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._connection: Connection | None = None
+        self._health = Transition(logger, "database connection")
+
+    @property
+    def reason(self) -> str | None:
+        """Why there is no connection, or None."""
+        return self._health.reason
+
+    async def open(self, stop: asyncio.Event, patience: float = LOCK_PATIENCE) -> Connection | None:
+        """Connect, however long it takes; None when stopped meanwhile.
+
+        Raise `SchemaError` where the schema is not ours, `AlreadyRunningError` where another worker has the site.
+        """
+        delay = RETRY_FIRST
+        while not stop.is_set():
+            try:
+                connection = await connect(self._settings, "control")
+                migrate.check(await schema_version(connection))
+                await self._lock(connection, patience)
+                await connection.execute("LISTEN bacpipes")
+            except (psycopg.OperationalError, UnavailableError) as error:
+                self._health.failed(first_line(error))
+                await _rest(stop, delay)
+                delay = min(RETRY_LAST, delay * 2)
+                continue
+            self._health.recovered()
+            self._connection = connection
+            return connection
+        return None
+
+    async def follow(self, stop: asyncio.Event, changed: Callable[[str], Awaitable[None]]) -> None:
+        """Call ``changed`` with each table's name until ``stop``; with ``*`` after a lost connection is back."""
+        while not stop.is_set():
+            connection = self._connection
+            if connection is None or connection.closed:
+                if await self.open(stop, LOST_LOCK_PATIENCE) is not None:
+                    await changed("*")
+                continue
+            try:
+                async for notification in connection.notifies(timeout=LISTEN_FOR, stop_after=1):
+                    await changed(notification.payload)
+            except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+                self._health.failed(first_line(error))
+                await connection.close()
+
+    async def close(self) -> None:
+        """Give the lock back."""
+        if self._connection is not None:
+            await self._connection.close()
+
+    async def _lock(self, connection: Connection, patience: float) -> None:
+        end = asyncio.get_running_loop().time() + patience
+        while True:
+            cursor = await connection.execute(
+                "SELECT pg_try_advisory_lock(hashtext('bacpipes worker'), hashtext(%s))", [self._settings.site_id]
+            )
+            if await cursor.fetchone() == (True,):
+                return
+            if asyncio.get_running_loop().time() > end:
+                await connection.close()
+                raise AlreadyRunningError(
+                    f"Another worker already runs for site {self._settings.site_id!r} on this database.",
+                    "Stop it first: two would poll and write twice.",
+                )
+            await asyncio.sleep(0.2)
+
+
+async def _rest(stop: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await stop.wait()
+    except TimeoutError:
+        return

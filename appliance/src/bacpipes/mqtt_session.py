@@ -1,0 +1,489 @@
+"""One connection to a broker: paho-mqtt driven by asyncio.
+
+Why not paho's own network thread: every acknowledgement would hop between two threads that share one interpreter lock,
+and the bench in docs/mqtt.md shows what that costs. Here paho's socket is watched by the event loop, so all of paho
+runs on the loop's thread and needs no locking of ours. Only the part of paho that blocks (name, TCP, TLS) runs in a
+thread, before the loop gets the socket.
+
+A session is used once. Its paho client goes with it, so nothing of a lost connection is sent again behind our back:
+whoever was waiting in `publish_all` gets a `NotConnectedError`, and sends again.
+"""
+
+import asyncio
+import contextlib
+import socket
+import ssl
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+
+from bacpipes import certificates, mqtt_failures
+from bacpipes.errors import BacpipesError
+from bacpipes.mqtt_config import MqttConfig
+from bacpipes.mqtt_failures import Failure, MqttError, NotConnectedError
+
+Message = tuple[str, bytes]  # topic, payload
+
+KEEPALIVE = 30  # seconds; a peer that vanished is noticed within twice that, or sooner by a missing acknowledgement
+CONNECT_WITHIN = 5.0  # seconds for TCP, and again for TLS
+ALERT_WITHIN = 2.0  # seconds
+ANSWER_WITHIN = 10.0  # seconds for CONNACK and SUBACK
+ACKNOWLEDGE_WITHIN = 10.0  # seconds without any PUBACK while some are due; then the connection is given up
+IN_FLIGHT = 20  # messages sent and not yet acknowledged; the broker may ask for fewer
+PAYLOAD_LIMIT = 64 * 1024  # bytes of an incoming message that are handed on
+PACKET_LIMIT = 16 * 1024 * 1024  # MQTT 5: the broker keeps back what is larger, as it would have to fit our memory
+KEEPALIVE_TIMEOUT = 0x8D  # reason code
+TICK = 1.0  # seconds between looks at the keep-alive and at overdue acknowledgements
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedMessage:
+    """What came in. An oversized payload is cut at `PAYLOAD_LIMIT`."""
+
+    topic: str
+    payload: bytes
+    retain: bool = False
+    oversized: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A message that the broker has refused for good (MQTT 5 only: 3.1.1 has no word for it)."""
+
+    topic: str
+    code: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Will:
+    """A retained message that the broker sends when we vanish."""
+
+    topic: str
+    payload: bytes
+
+
+@dataclass(slots=True, eq=False)
+class _Transfer:
+    """One call of `publish_all`."""
+
+    messages: Sequence[Message]
+    retain: bool
+    done: asyncio.Future[None]
+    next: int = 0
+    unacknowledged: int = 0
+    refused: list[Refused] = field(default_factory=list)
+
+    @property
+    def exhausted(self) -> bool:
+        return self.next >= len(self.messages)
+
+    def finish_if_complete(self) -> None:
+        if self.exhausted and self.unacknowledged == 0 and not self.done.done():
+            self.done.set_result(None)
+
+
+class Session:
+    """One connection, from the resolved name to its end."""
+
+    def __init__(
+        self,
+        config: MqttConfig,
+        *,
+        client_id: str | None = None,
+        will: Will | None = None,
+        on_message: Callable[[ReceivedMessage], None] | None = None,
+    ) -> None:
+        self._config = config
+        self._loop = asyncio.get_running_loop()
+        self._on_received = on_message
+        self._ended: asyncio.Future[Failure] = self._loop.create_future()
+        self._connack: asyncio.Future[None] = self._loop.create_future()
+        self._subacks: dict[int, asyncio.Future[ReasonCode]] = {}
+        self._transfers: deque[_Transfer] = deque()
+        self._waiting: dict[int, tuple[_Transfer, str]] = {}
+        self._window = IN_FLIGHT
+        self._packet_limit: int | None = None
+        self._progress = 0.0  # monotonic time of the last acknowledgement
+        self._handle = -1  # the socket's descriptor while the loop watches it
+        self._watching_writes = False
+        self._flush_due = False
+        self._leaving = False
+        self._ticker: asyncio.TimerHandle | None = None
+        self._closed_early = False
+        self._paho = self._make_client(client_id or config.client_id, will)
+
+    # --- life ---
+
+    async def open(self) -> None:
+        """Connect and wait for the broker's word; raise `MqttError` with the reason where it does not come to that."""
+        try:
+            await self._open()
+        except BaseException:
+            self.abort()
+            raise
+
+    async def _open(self) -> None:
+        try:
+            await _in_thread(self._dial)
+        except (OSError, ValueError, BacpipesError) as error:
+            raise MqttError(mqtt_failures.from_exception(error, self._config)) from None
+        self._attach()
+        try:
+            async with asyncio.timeout(ANSWER_WITHIN):
+                await self._connack
+        except MqttError:
+            await self._look_for_an_alert()
+            raise
+        except TimeoutError:
+            reason = f"broker {self._config.address}: no answer to CONNECT"
+            raise MqttError(Failure(reason, "Is it an MQTT broker?")) from None
+
+    async def _look_for_an_alert(self) -> None:
+        """In TLS 1.3 a broker refuses our certificate after the handshake, and its word often perishes because our
+        CONNECT is already under way. So ask once more, and say nothing."""
+        if not (self._closed_early and self._config.tls_enabled):
+            return
+        text: list[str] = []
+        await _in_thread(lambda: text.append(_alert(self._config)))
+        if text[0]:
+            raise MqttError(mqtt_failures.from_tls_text(text[0], self._config))
+
+    async def subscribe(self, topic: str) -> None:
+        """Subscribe with QoS 1; raise `MqttError` where the broker refuses."""
+        result, mid = self._paho.subscribe(topic, qos=1)
+        if result != MQTTErrorCode.MQTT_ERR_SUCCESS or mid is None:
+            raise MqttError(self._failure())
+        answer = self._subacks[mid] = self._loop.create_future()
+        self._flush()
+        try:
+            async with asyncio.timeout(ANSWER_WITHIN):
+                code = await answer
+        except TimeoutError:
+            raise MqttError(Failure(f"broker {self._config.address}: no answer to SUBSCRIBE")) from None
+        finally:
+            self._subacks.pop(mid, None)
+        if code.is_failure:
+            reason = f"broker {self._config.address}: may not subscribe to {topic}: {str(code).lower()}"
+            raise MqttError(Failure(reason, "Allow it in the broker's access list.", patient=True))
+
+    async def ended(self) -> Failure:
+        """Wait for the end of the connection, and say why it ended."""
+        return await asyncio.shield(self._ended)
+
+    async def close(self) -> None:
+        """Say goodbye: the broker then keeps the last will to itself."""
+        self._leaving = True
+        if self._handle >= 0:
+            self._paho.disconnect()
+            self._flush()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(1.0):
+                await self.ended()
+        self.abort()
+
+    def abort(self) -> None:
+        """End the connection without a word (the last will is sent)."""
+        self._end(mqtt_failures.lost(self._config))
+
+    # --- sending ---
+
+    async def publish_all(self, messages: Sequence[Message], *, retain: bool = False) -> list[Refused]:
+        """Send with QoS 1 and return when the broker has acknowledged all: those that it refused are returned.
+
+        Raise `NotConnectedError` when the connection ends first.
+        """
+        if not messages:
+            return []
+        if self._ended.done() or self._leaving:
+            raise NotConnectedError(f"{self._failure().reason}.", self._failure().remedy)
+        transfer = _Transfer(messages, retain, self._loop.create_future())
+        self._transfers.append(transfer)
+        self._pump()
+        self._flush()
+        await transfer.done
+        return transfer.refused
+
+    def _pump(self) -> None:
+        """Fill the window from the transfers, in order."""
+        if self._handle < 0:
+            return
+        if not self._waiting:
+            self._progress = time.monotonic()
+        while self._transfers and len(self._waiting) < self._window:
+            transfer = self._transfers[0]
+            if transfer.exhausted or transfer.done.done():  # done early: its caller was cancelled
+                self._transfers.popleft()
+                transfer.finish_if_complete()
+                continue
+            self._send(transfer)
+
+    def _send(self, transfer: _Transfer) -> None:
+        topic, payload = transfer.messages[transfer.next]
+        transfer.next += 1
+        if self._packet_limit is not None and len(payload) + len(topic.encode()) + 16 > self._packet_limit:
+            reason = f"larger than the broker's limit of {self._packet_limit} bytes"
+            transfer.refused.append(Refused(topic, mqtt_failures.PACKET_TOO_LARGE, reason))
+            return
+        try:
+            info = self._paho.publish(topic, payload, qos=1, retain=transfer.retain)
+        except ValueError as error:  # a wildcard, too long
+            transfer.refused.append(Refused(topic, mqtt_failures.TOPIC_INVALID, str(error).rstrip(".")))
+            return
+        transfer.unacknowledged += 1
+        self._waiting[info.mid] = (transfer, topic)
+
+    def _on_publish(
+        self, _client: paho.Client, _userdata: object, mid: int, code: ReasonCode, _properties: Properties | None
+    ) -> None:
+        transfer, topic = self._waiting.pop(mid)
+        self._progress = time.monotonic()
+        transfer.unacknowledged -= 1
+        if code.is_failure:
+            transfer.refused.append(Refused(topic, int(code.value), str(code).lower()))
+        transfer.finish_if_complete()
+
+    # --- what paho reports; all on the loop's thread once the socket is attached ---
+
+    def _on_connect(
+        self,
+        _client: paho.Client,
+        _userdata: object,
+        _flags: paho.ConnectFlags,
+        code: ReasonCode,
+        properties: Properties | None,
+    ) -> None:
+        if code.is_failure:
+            self._end(mqtt_failures.from_code(code, self._config))
+            return
+        self._window = min(IN_FLIGHT, getattr(properties, "ReceiveMaximum", IN_FLIGHT))
+        self._packet_limit = getattr(properties, "MaximumPacketSize", None)
+        if not self._connack.done():
+            self._connack.set_result(None)
+
+    def _on_disconnect(
+        self,
+        _client: paho.Client,
+        _userdata: object,
+        flags: paho.DisconnectFlags,
+        code: ReasonCode,
+        _properties: Properties | None,
+    ) -> None:
+        if flags.is_disconnect_packet_from_server:
+            self._end(mqtt_failures.from_code(code, self._config))
+        elif int(code.value) == KEEPALIVE_TIMEOUT:
+            self._end(Failure(f"broker {self._config.address}: no answer to the keep-alive", "Is the link broken?"))
+        elif self._connack.done():
+            self._end(mqtt_failures.lost(self._config))
+        else:
+            self._closed_early = True
+            self._end(mqtt_failures.closed_early(self._config))
+
+    def _on_subscribe(
+        self, _client: paho.Client, _userdata: object, mid: int, codes: list[ReasonCode], _properties: Properties | None
+    ) -> None:
+        answer = self._subacks.get(mid)
+        if answer is not None and not answer.done():
+            answer.set_result(codes[0])
+
+    def _on_message(self, _client: paho.Client, _userdata: object, message: paho.MQTTMessage) -> None:
+        if self._on_received is None:
+            return
+        try:
+            topic = message.topic
+        except UnicodeDecodeError:
+            return  # not a topic that we subscribed to
+        oversized = len(message.payload) > PAYLOAD_LIMIT
+        payload = bytes(message.payload[:PAYLOAD_LIMIT])
+        self._on_received(ReceivedMessage(topic, payload, bool(message.retain), oversized))
+
+    # --- the socket and the loop ---
+
+    def _make_client(self, client_id: str, will: Will | None) -> paho.Client:
+        config = self._config
+        version = MQTTProtocolVersion.MQTTv5 if config.protocol == "5" else MQTTProtocolVersion.MQTTv311
+        client = paho.Client(
+            CallbackAPIVersion.VERSION2, client_id=client_id, protocol=version, reconnect_on_failure=False
+        )
+        client.connect_timeout = CONNECT_WITHIN
+        client.max_inflight_messages_set(0)  # the window is ours: paho's queue is searched from its start each time
+        if config.username is not None:
+            client.username_pw_set(config.username, config.password.get_secret_value() if config.password else None)
+        if will is not None:
+            client.will_set(will.topic, will.payload, qos=1, retain=True)
+        client.on_connect = self._on_connect
+        client.on_disconnect = self._on_disconnect
+        client.on_subscribe = self._on_subscribe
+        client.on_publish = self._on_publish
+        client.on_message = self._on_message
+        client.on_socket_close = self._on_socket_close
+        client.on_socket_register_write = self._on_register_write
+        return client
+
+    def _dial(self) -> None:
+        """Blocks: resolve, connect, agree on TLS, queue CONNECT.
+
+        Always a clean start. A persistent session would make the broker keep commands for us while we are away, and a
+        command is dead after its time to live anyway; it is the sender's part to repeat it until a result comes. What
+        we send is kept by us until it is acknowledged, so nothing is lost, and the broker's memory is spared.
+        """
+        if self._config.tls_enabled:
+            self._paho.tls_set_context(certificates.tls_context(self._config.identity))
+        properties = None
+        if self._config.protocol == "5":
+            properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+            properties.MaximumPacketSize = PACKET_LIMIT
+        self._paho.connect(
+            self._config.broker,
+            self._config.effective_port,
+            keepalive=KEEPALIVE,
+            clean_start=self._config.protocol == "5" or paho.MQTT_CLEAN_START_FIRST_ONLY,
+            properties=properties,
+        )
+        if self._ended.done():  # given up meanwhile
+            self._discard_socket()
+
+    def _attach(self) -> None:
+        sock = self._paho.socket()
+        if self._ended.done() or sock is None:
+            self.abort()
+            return
+        self._handle = sock.fileno()
+        self._loop.add_reader(self._handle, self._on_readable)
+        self._ticker = self._loop.call_later(TICK, self._tick)
+        self._flush()
+        self._on_readable()  # TLS may have taken the first bytes in with the handshake
+
+    def _on_readable(self) -> None:
+        try:
+            self._paho.loop_read()
+            while self._handle >= 0 and _buffered(self._paho.socket()):
+                self._paho.loop_read()
+        except Exception as error:  # noqa: BLE001 - paho's decoder must not take the process along
+            self._end(Failure(f"broker {self._config.address}: sent what can't be understood: {error}"))
+        self._pump()
+        self._flush()
+
+    def _on_register_write(self, _client: paho.Client, _userdata: object, _socket: object) -> None:
+        if self._handle >= 0 and not self._flush_due:
+            self._flush_due = True
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        """Write what is queued; the loop is asked to watch the socket only when it would block."""
+        self._flush_due = False
+        if self._handle < 0:
+            return
+        if self._paho.want_write():
+            self._paho.loop_write()
+        if self._handle < 0:  # writing found out that the connection is gone
+            return
+        wanted = self._paho.want_write()
+        if wanted and not self._watching_writes:
+            self._loop.add_writer(self._handle, self._flush)
+        elif self._watching_writes and not wanted:
+            self._loop.remove_writer(self._handle)
+        self._watching_writes = wanted
+
+    def _on_socket_close(self, _client: paho.Client, _userdata: object, _socket: object) -> None:
+        self._detach()
+
+    def _detach(self) -> None:
+        if self._handle >= 0:
+            self._loop.remove_reader(self._handle)
+            self._loop.remove_writer(self._handle)
+            self._handle = -1
+
+    def _tick(self) -> None:
+        if self._handle < 0:
+            return
+        self._ticker = self._loop.call_later(TICK, self._tick)
+        self._paho.loop_misc()
+        if self._waiting and time.monotonic() - self._progress > ACKNOWLEDGE_WITHIN:
+            reason = f"broker {self._config.address}: no acknowledgement within {ACKNOWLEDGE_WITHIN:g} s"
+            self._end(Failure(reason, "Is the broker overloaded, or the link broken?"))
+
+    def _failure(self) -> Failure:
+        return self._ended.result() if self._ended.done() else mqtt_failures.lost(self._config)
+
+    def _end(self, failure: Failure) -> None:
+        """The one way out: safe to call again, from any of paho's callbacks, and before the socket is attached."""
+        if self._ended.done():
+            return
+        self._ended.set_result(failure)
+        if self._ticker is not None:
+            self._ticker.cancel()
+        self._detach()
+        self._loop.call_soon(self._discard_socket)  # not here: paho may be in the midst of reading from it
+        error = NotConnectedError(f"{failure.reason}.", failure.remedy)
+        if not self._connack.done():
+            self._connack.set_exception(MqttError(failure))
+            self._connack.exception()  # looked at: nobody may be waiting
+        for answer in self._subacks.values():
+            if not answer.done():
+                answer.set_exception(MqttError(failure))
+        transfers = {transfer for transfer, _ in self._waiting.values()} | set(self._transfers)
+        self._waiting.clear()
+        self._transfers.clear()
+        for transfer in transfers:
+            if not transfer.done.done():
+                transfer.done.set_exception(error)
+
+    def _discard_socket(self) -> None:
+        sock = self._paho.socket()
+        if sock is not None:
+            sock.close()
+
+
+def _buffered(sock: object) -> bool:
+    """True when TLS holds bytes that the loop can't see on the socket."""
+    return isinstance(sock, ssl.SSLSocket) and sock.pending() > 0
+
+
+def _alert(config: MqttConfig) -> str:
+    """What the broker says by TLS when we only listen after the handshake; blocks."""
+    context = certificates.tls_context(config.identity)
+    try:
+        with (
+            socket.create_connection((config.broker, config.effective_port), CONNECT_WITHIN) as plain,
+            context.wrap_socket(plain, server_hostname=config.broker) as connection,
+        ):
+            connection.settimeout(ALERT_WITHIN)
+            connection.recv(1)
+    except OSError as error:
+        return str(error) if "ALERT" in str(error) else ""
+    return ""
+
+
+async def _in_thread(function: Callable[[], None]) -> None:
+    """Run what blocks in a thread of its own, which nobody waits for at exit (a name server may take its time)."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[None] = loop.create_future()
+
+    def settle(error: BaseException | None) -> None:
+        if done.done():
+            return
+        if error is None:
+            done.set_result(None)
+        else:
+            done.set_exception(error)
+
+    def run() -> None:
+        error: BaseException | None = None
+        try:
+            function()
+        except BaseException as caught:  # noqa: BLE001 - handed to the waiting side, whatever it is
+            error = caught
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is interested any more
+            loop.call_soon_threadsafe(settle, error)
+
+    threading.Thread(target=run, name="mqtt-connect", daemon=True).start()
+    await done

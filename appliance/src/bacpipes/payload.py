@@ -1,0 +1,89 @@
+"""The MQTT payloads: the seeds' keys in their order, camelCase, UTC ISO 8601 with milliseconds and ``Z``."""
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+from bacpipes.command import Command, MalformedCommandError, json_safe
+from bacpipes.points import Point
+from bacpipes.reading import Reading, iso_milliseconds, to_datetime
+from bacpipes.validator import Violation
+
+VALIDATION_FAILED = "Validation failed"
+POINT_NOT_FOUND = "Point not found"
+MALFORMED = "Malformed command"
+
+
+def reading_payload(point: Point, reading: Reading) -> bytes:
+    """A reading; one that failed has ``value`` null, ``quality`` bad and a ``reason``."""
+    fields: dict[str, Any] = {
+        "value": reading.value,
+        "timestamp": iso_milliseconds(to_datetime(reading.at)),
+        "units": point.units,
+        "quality": reading.quality.text,
+        "dis": point.dis,
+        "haystackName": point.haystack_name,
+        "deviceIp": point.device.ip,
+        "deviceId": point.device.device_id,
+        "objectType": point.object_type,
+        "objectInstance": point.object_instance,
+    }
+    if reading.reason is not None:
+        fields["reason"] = reading.reason
+    return encode(fields)
+
+
+def result_payload(
+    command: Command,
+    site_id: str,
+    *,
+    success: bool,
+    seconds: float,
+    error: str | None = None,
+    violations: list[Violation] | None = None,
+    **more: Any,
+) -> dict[str, Any]:
+    """What became of a command; ``more`` are our additions (before, after, heldBy)."""
+    violations = violations or []
+    return {
+        "jobId": command.job_id,
+        "success": success,
+        "deviceId": command.device_id,
+        "objectType": command.object_type,
+        "objectInstance": command.object_instance,
+        "value": json_safe(command.value),
+        "priority": json_safe(command.priority),
+        "timestamp": iso_milliseconds(datetime.now(UTC)),
+        "processingTime": round(seconds, 3),
+        "error": error,
+        "validationErrors": [violation.text for violation in violations],
+        "siteId": site_id,
+        "codes": [violation.code for violation in violations],
+        **more,
+    }
+
+
+def refusal(violations: list[Violation]) -> str:
+    """The ``error`` of a command that broke these rules."""
+    return POINT_NOT_FOUND if violations[0].code == "point-not-found" else VALIDATION_FAILED
+
+
+def malformed_payload(error: MalformedCommandError, site_id: str) -> dict[str, Any]:
+    """The result for a message that is no command but whose ``jobId`` could be read."""
+    fields = ("deviceId", "objectType", "objectInstance", "value", "priority")
+    return {
+        "jobId": error.job_id,
+        "success": False,
+        **{name: json_safe(error.fields.get(name)) for name in fields},
+        "timestamp": iso_milliseconds(datetime.now(UTC)),
+        "processingTime": 0.0,
+        "error": MALFORMED,
+        "validationErrors": error.problems,
+        "siteId": site_id,
+        "codes": ["malformed"],
+    }
+
+
+def encode(fields: dict[str, Any]) -> bytes:
+    """Compact UTF-8 JSON; refuses NaN, which JSON lacks."""
+    return json.dumps(fields, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()

@@ -1,0 +1,160 @@
+"""Followers of the log: readings and results go to the broker, and a cursor moves when it has acknowledged them."""
+
+import asyncio
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any
+
+import psycopg
+
+from bacpipes import log_store
+from bacpipes.database import Connection, connect, first_line
+from bacpipes.directory import Directory
+from bacpipes.errors import UnavailableError
+from bacpipes.log import Transition, get_logger
+from bacpipes.metrics import WorkerMetrics
+from bacpipes.mqtt_client import MqttClient, NotConnectedError
+from bacpipes.payload import encode, reading_payload
+from bacpipes.reading import Batch, Reading
+from bacpipes.settings import Settings
+
+logger = get_logger(__name__)
+
+READINGS, RESULTS = "publisher", "results"
+BATCHES_AT_ONCE = 20
+IDLE = 1.0  # seconds between looks at the log when nobody wakes us
+TRIM_EVERY = 10.0  # seconds between deletions of what all followers have passed
+
+Message = tuple[str, bytes]
+
+
+class Publisher:
+    """While MQTT is switched off nothing is followed, and the log is trimmed at once."""
+
+    def __init__(self, settings: Settings, directory: Directory, metrics: WorkerMetrics, client: MqttClient) -> None:
+        self._settings, self._directory, self._metrics, self._client = settings, directory, metrics, client
+        self._news = asyncio.Event()
+        self._connection: Connection | None = None
+        self._database = Transition(logger, "publisher's database")
+        self._refused = Transition(logger, "broker refuses messages")
+        self._trim_at = 0.0
+
+    def wake(self) -> None:
+        """There is something new in the log."""
+        self._news.set()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Until ``stop``; what is not acknowledged by then is published after the next start."""
+        while not stop.is_set():
+            self._news.clear()
+            try:
+                moved = await self._follow()
+                self._database.recovered()
+            except NotConnectedError:
+                moved = False
+            except (psycopg.Error, UnavailableError, OSError) as error:
+                self._database.failed(first_line(error))
+                moved = False
+            if not moved:
+                await self._rest(stop)
+        await self._finish()
+
+    async def publish_directly(self, batches: list[Batch]) -> None:
+        """Publish readings that are not in the log yet (the database is away); they will go out again from there."""
+        if not self._client.connected:
+            return
+        with suppress(NotConnectedError):
+            await self._send([m for batch in batches for m in self._messages(batch.readings)])
+
+    async def publish_result(self, result: dict[str, Any]) -> None:
+        """Publish a result outside the log: an answer to a repeated command, or while the database is away."""
+        if self._client.connected:
+            with suppress(NotConnectedError):
+                await self._send([(self._result_topic, encode(result))])
+
+    @property
+    def _result_topic(self) -> str:
+        return self._client.config.write_result_topic
+
+    async def _follow(self) -> bool:
+        """One step of both followers; True where there may be more at once."""
+        if self._connection is None or self._connection.closed:
+            self._connection = await connect(self._settings, "publisher")
+        connection = self._connection
+        await self._trim(connection)
+        if not self._client.connected:
+            return False
+        results = await self._follow_results(connection)
+        return await self._follow_readings(connection) or results
+
+    async def _follow_readings(self, connection: Connection) -> bool:
+        cursor = await log_store.cursor_of(connection, READINGS)
+        entries = await log_store.entries_after(connection, cursor, BATCHES_AT_ONCE)
+        if not entries:
+            return False
+        messages = [m for entry in entries for m in self._messages(entry.readings)]
+        await self._send(messages)
+        await log_store.advance(connection, READINGS, entries[-1].seq)
+        self._metrics.published.inc(len(messages))
+        return True
+
+    async def _follow_results(self, connection: Connection) -> bool:
+        cursor = await log_store.cursor_of(connection, RESULTS)
+        rows = await (
+            await connection.execute(
+                "SELECT seq, result::text FROM write_results WHERE seq > %s ORDER BY seq LIMIT %s",
+                [cursor, BATCHES_AT_ONCE],
+            )
+        ).fetchall()
+        if not rows:
+            return False
+        await self._send([(self._result_topic, row[1].encode()) for row in rows])
+        await log_store.advance(connection, RESULTS, rows[-1][0])
+        return True
+
+    async def _send(self, messages: list[Message]) -> None:
+        refused = await self._client.publish_all(messages)
+        self._metrics.publish_refused.inc(len(refused))
+        if refused:
+            self._refused.failed(str(refused[0]), messages=len(refused))
+        else:
+            self._refused.recovered()
+
+    def _messages(self, readings: list[Reading]) -> list[Message]:
+        messages = []
+        for reading in readings:
+            point = self._directory.get(reading.point_id)
+            if point is not None and point.topic is not None:
+                messages.append((point.topic, reading_payload(point, reading)))
+        return messages
+
+    async def _trim(self, connection: Connection) -> None:
+        now = asyncio.get_running_loop().time()
+        if now < self._trim_at:
+            return
+        self._trim_at = now + TRIM_EVERY
+        followers = [READINGS]
+        if not self._client.config.enabled:
+            followers = []
+            await connection.execute(
+                "UPDATE follower SET seq = greatest(seq, (SELECT max(seq) FROM write_results)) WHERE name = %s",
+                [RESULTS],
+            )
+        await log_store.trim(connection, followers, timedelta(days=self._settings.retention_days))
+        row = await (await connection.execute("SELECT count(*) FROM reading_batch")).fetchone()
+        self._metrics.log_backlog.set(row[0] if row else 0)
+
+    async def _rest(self, stop: asyncio.Event) -> None:
+        waiters = [asyncio.ensure_future(event.wait()) for event in (self._news, stop)]
+        await asyncio.wait(waiters, return_when=asyncio.FIRST_COMPLETED, timeout=IDLE)
+        for waiter in waiters:
+            waiter.cancel()
+
+    async def _finish(self) -> None:
+        """What was committed last goes out, if the broker is there; the cursor takes care of the rest."""
+        with suppress(psycopg.Error, UnavailableError, NotConnectedError, OSError, TimeoutError):
+            async with asyncio.timeout(1):
+                while await self._follow():
+                    pass
+        if self._connection is not None:
+            await self._connection.close()

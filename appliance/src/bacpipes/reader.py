@@ -1,0 +1,205 @@
+"""Reads a device's points: ReadPropertyMultiple first, ReadProperty where a device can't, and never an exception.
+
+Whatever happens, every point that was asked for comes back as a reading: a value, or the reason why there is none.
+"""
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from bacpipes.bacnet import (
+    AbortedError,
+    BacnetClient,
+    BacnetError,
+    MalformedError,
+    NoAnswerError,
+    ObjectId,
+    RejectedError,
+    to_number,
+)
+from bacpipes.log import get_logger
+from bacpipes.points import Device, Point
+from bacpipes.reading import Quality, Reading
+
+logger = get_logger(__name__)
+
+VALUE, FLAGS, RELIABILITY = "present-value", "status-flags", "reliability"
+MAX_APDU = "max-apdu-length-accepted"
+# Octets of an unsegmented answer: header, and value with status flags of one object (measured, rounded up).
+_ANSWER_HEADER, _ANSWER_POINT = 9, 23
+_SMALLEST_APDU = 480  # where the device's own limit is not known: what fits every BACnet/IP and MS/TP device
+
+Properties = dict[tuple[ObjectId, str], Any]
+
+
+class DeviceReader:
+    """Polls one device; remembers what it learned about it (``read_multiple``, ``batch`` in points a request)."""
+
+    def __init__(self, client: BacnetClient, device: Device) -> None:
+        self._client = client
+        self.device = device
+        self.read_multiple = device.read_multiple
+        self.batch = _batch(device.max_apdu or _SMALLEST_APDU)
+        self.requests = 0
+        self._asked = device.max_apdu is not None
+        self._silent: NoAnswerError | None = None
+
+    async def read(self, points: Sequence[Point]) -> list[Reading]:
+        """One reading for each point, in their order; times are when the answer came."""
+        self._silent = None
+        await self._learn()
+        readings: list[Reading] = []
+        remaining = list(points)
+        while remaining:
+            size = self.batch if self.read_multiple else 1
+            batch, remaining = remaining[:size], remaining[size:]
+            readings += await self._read_batch(batch)
+        return readings
+
+    async def _learn(self) -> None:
+        """Ask the device once how long an answer may be, where nobody said so."""
+        if self._asked:
+            return
+        try:
+            value = await self._client.read_property(self.device.address, ("device", self.device.device_id), MAX_APDU)
+            self.batch = _batch(int(value))
+            self._asked = True
+        except NoAnswerError as error:
+            self._silent = error  # and asked again at the next poll
+        except (BacnetError, TypeError, ValueError):
+            self._asked = True
+
+    @property
+    def silent(self) -> bool:
+        """True where the device did not answer in the latest poll."""
+        return self._silent is not None
+
+    async def _read_batch(self, points: list[Point]) -> list[Reading]:
+        if self._silent is not None:  # the rest of this poll: do not wait for each batch again
+            return failures(points, self._silent)
+        if len(points) == 1 or not self.read_multiple:
+            return [await self._read_single(point) for point in points]
+        try:
+            answers = await self._ask([(_object_id(point), (VALUE, FLAGS)) for point in points])
+        except NoAnswerError as error:
+            self._silent = error
+            return failures(points, error)
+        except RejectedError as error:
+            if "unrecognized-service" in str(error):
+                self.read_multiple = False
+                logger.info("device can't ReadPropertyMultiple", device=self.device.device_id)
+            return await self._read_halves(points)
+        except AbortedError:
+            self.batch = max(1, len(points) // 2)  # the answer was too long for it: remember
+            return await self._read_halves(points)
+        except BacnetError:
+            return await self._read_halves(points)  # one bad point must not cost the others
+        return await self._judge(points, answers)
+
+    async def _read_halves(self, points: list[Point]) -> list[Reading]:
+        middle = (len(points) + 1) // 2
+        return await self._read_batch(points[:middle]) + await self._read_batch(points[middle:])
+
+    async def _read_single(self, point: Point) -> Reading:
+        if self._silent is not None:
+            return failures([point], self._silent)[0]
+        object_id = _object_id(point)
+        answers: Properties = {}
+        try:
+            for name in (VALUE, FLAGS):
+                self.requests += 1
+                answers[object_id, name] = await self._client.read_property(self.device.address, object_id, name)
+        except NoAnswerError as error:
+            self._silent = error
+            return failures([point], error)[0]
+        except BacnetError as error:
+            answers.setdefault((object_id, VALUE), error)  # without status flags a value is still a value
+        return (await self._judge([point], answers))[0]
+
+    async def _ask(self, wanted: list[tuple[ObjectId, tuple[str, ...]]]) -> Properties:
+        self.requests += 1
+        rows = await self._client.read_multiple(self.device.address, wanted)
+        return {(row.object_id, row.property): row.value for row in rows}
+
+    async def _judge(self, points: list[Point], answers: Properties) -> list[Reading]:
+        at = time.time_ns() // 1_000_000
+        faulty = [point for point in points if flag_names(answers.get((_object_id(point), FLAGS))) & {"fault"}]
+        if faulty:
+            answers |= await self._reliabilities(faulty)
+        return [judge(point, at, answers) for point in points]
+
+    async def _reliabilities(self, points: list[Point]) -> Properties:
+        try:
+            if self.read_multiple:
+                return await self._ask([(_object_id(point), (RELIABILITY,)) for point in points])
+            object_id = _object_id(points[0])
+            value = await self._client.read_property(self.device.address, object_id, RELIABILITY)
+        except BacnetError:  # optional in most objects; the fault flag alone says enough
+            return {}
+        return {(object_id, RELIABILITY): value}
+
+
+def judge(point: Point, at: int, answers: Properties) -> Reading:
+    """Value and quality of one point from what the device said of it.
+
+    fault → bad, with the reliability as reason; out of service or overridden → uncertain: the value no longer follows
+    the field; in alarm → good: the value is true (ASHRAE 135, Status_Flags, clause 12).
+    """
+    object_id = _object_id(point)
+    value = answers.get((object_id, VALUE), MalformedError("the answer does not name this object"))
+    if isinstance(value, BacnetError):
+        return Reading(point.id, at, None, Quality.BAD, str(value))
+    try:
+        number = to_number(value)
+    except MalformedError as error:
+        return Reading(point.id, at, None, Quality.BAD, str(error))
+    if number is None or not math.isfinite(number):
+        return Reading(
+            point.id, at, None, Quality.BAD, "device sent Null" if number is None else f"device sent {number}"
+        )
+    flags = flag_names(answers.get((object_id, FLAGS)))
+    if "fault" in flags:
+        return Reading(point.id, at, number, Quality.BAD, _fault(answers.get((object_id, RELIABILITY))))
+    if doubts := [name for name in ("out-of-service", "overridden") if name in flags]:
+        return Reading(point.id, at, number, Quality.UNCERTAIN, ", ".join(doubts))
+    return Reading(point.id, at, number)
+
+
+def flag_names(flags: Any) -> set[str]:
+    """The status flags that are set; empty where the device did not send them."""
+    names = ("in-alarm", "fault", "overridden", "out-of-service")
+    if flags is None or isinstance(flags, BacnetError):
+        return set()
+    try:
+        return {name for name, flag in zip(names, flags, strict=False) if flag}
+    except TypeError:
+        return set()
+
+
+def failures(points: Sequence[Point], error: BacnetError) -> list[Reading]:
+    """A failed reading for each point, now."""
+    at = time.time_ns() // 1_000_000
+    return [Reading(point.id, at, None, Quality.BAD, str(error)) for point in points]
+
+
+def _batch(max_apdu: int) -> int:
+    return max(1, (max_apdu - _ANSWER_HEADER) // _ANSWER_POINT)
+
+
+def _fault(reliability: Any) -> str:
+    if reliability is None or isinstance(reliability, BacnetError) or str(reliability) == "no-fault-detected":
+        return "fault"
+    return f"fault: {reliability}"
+
+
+def _object_id(point: Point) -> ObjectId:
+    return (point.object_type, point.object_instance)
+
+
+def by_device(points: Sequence[Point]) -> Iterator[tuple[Device, list[Point]]]:
+    """Points grouped by their device, in order."""
+    groups: dict[int, tuple[Device, list[Point]]] = {}
+    for point in points:
+        groups.setdefault(point.device.id, (point.device, []))[1].append(point)
+    yield from groups.values()

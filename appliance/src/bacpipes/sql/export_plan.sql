@@ -1,0 +1,5 @@
+-- For an export's transaction: order comes from the index on time, also while the statistics are young; one core.
+SET LOCAL enable_sort = off;
+SET LOCAL enable_bitmapscan = off;
+SET LOCAL jit = off;
+SET LOCAL max_parallel_workers_per_gather = 0;

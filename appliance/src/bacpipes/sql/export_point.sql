@@ -1,0 +1,1 @@
+SELECT id FROM point WHERE haystack_name = %s

@@ -1,0 +1,301 @@
+"""The worker: startup → main loop → shutdown. It owns the parts; what each does stands in its own module."""
+
+import asyncio
+import shutil
+import signal
+import time
+from contextlib import AsyncExitStack
+
+import psycopg
+
+from bacpipes import history, log_store, mqtt_config
+from bacpipes.bacnet import BacnetClient
+from bacpipes.commands import CommandService
+from bacpipes.committer import Committer
+from bacpipes.control import Control
+from bacpipes.database import Connection, first_line
+from bacpipes.directory import Directory
+from bacpipes.errors import BacpipesError, UnavailableError
+from bacpipes.grid import Grid
+from bacpipes.log import Transition, get_logger
+from bacpipes.metrics import WorkerMetrics
+from bacpipes.mqtt_client import MqttClient, ReceivedMessage
+from bacpipes.points import Point
+from bacpipes.poller import DevicePoller, gaps_since
+from bacpipes.publisher import Publisher
+from bacpipes.reader import DeviceReader, by_device
+from bacpipes.reading import Batch
+from bacpipes.settings import Settings
+from bacpipes.spool import Spool
+from bacpipes.status_server import Reason, StatusServer
+
+logger = get_logger(__name__)
+
+NOT_RUNNING = "the worker was not running"
+HOUSEKEEPING_EVERY = 3600.0  # seconds
+BACNET_RETRY = 5.0  # seconds between tries to open the BACnet interface
+POLL_PATIENCE = 1.0  # seconds that polls under way get at the end
+MEGABYTE = 1024 * 1024
+DISK_LOW = 200 * MEGABYTE
+
+
+class Worker:
+    """Polls, commits, publishes, and carries out commands until it is told to stop."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._metrics = WorkerMetrics()
+        self._directory = Directory()
+        self._control = Control(settings)
+        self._bacnet = BacnetClient.from_settings(settings)
+        self._bacnet_health = Transition(logger, "BACnet interface")
+        self._pollers: dict[int, tuple[DevicePoller, asyncio.Task[None]]] = {}
+        self._mqtt: MqttClient | None = None
+        self._committer: Committer | None = None
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Until ``stop``; raise where this worker must not or can't go on."""
+        settings = self._settings
+        status = StatusServer(settings.worker_http_host, settings.worker_http_port, self._render, self.reasons)
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(status)
+            stack.push_async_callback(self._control.close)
+            connection = await self._control.open(stop)
+            if connection is None or not await self._open_bacnet(stop, stack):
+                return
+            await self._directory.load(connection)
+            await self._main_loop(stop, connection)
+
+    def reasons(self) -> list[Reason]:
+        """What keeps the worker from its work; empty when ready."""
+        found = []
+        if reason := self._control.reason or (self._committer.reason if self._committer else None):
+            found.append(
+                Reason("database", reason, "Readings are kept on disk meanwhile; `bacpipes doctor` tells more.")
+            )
+        if reason := self._bacnet_health.reason:
+            found.append(Reason("bacnet", reason))
+        if self._mqtt is not None and self._mqtt.config.enabled and (reason := self._mqtt.reason):
+            found.append(Reason("mqtt", reason, self._mqtt.remedy or ""))
+        free = _free_bytes(self._settings)
+        if free is not None and free < DISK_LOW:
+            found.append(Reason("disk", f"{free // MEGABYTE} MB free in {self._settings.state_dir}", "Make room."))
+        if not found and self._mqtt is None:
+            found.append(Reason("worker", "starting"))
+        return found
+
+    # --- startup
+
+    async def _open_bacnet(self, stop: asyncio.Event, stack: AsyncExitStack) -> bool:
+        while not stop.is_set():
+            try:
+                await stack.enter_async_context(self._bacnet)
+            except UnavailableError as error:
+                self._bacnet_health.failed(str(error))
+                await _wait(stop, BACNET_RETRY)
+                continue
+            self._bacnet_health.recovered()
+            return True
+        return False
+
+    async def _main_loop(self, stop: asyncio.Event, connection: Connection) -> None:
+        settings = self._settings
+        config = await mqtt_config.load(connection, settings)
+
+        def receive(message: ReceivedMessage) -> None:
+            commands.receive(message)
+
+        mqtt = MqttClient(config, site_id=settings.site_id, on_command=receive)
+        publisher = Publisher(settings, self._directory, self._metrics, mqtt)
+        commands = CommandService(
+            settings,
+            self._directory,
+            self._bacnet,
+            self._metrics,
+            publish=publisher.publish_result,
+            on_result=publisher.wake,
+        )
+        committer = Committer(
+            settings,
+            Spool(settings.state_dir, settings.spool_megabytes * MEGABYTE),
+            self._metrics,
+            on_commit=publisher.wake,
+            on_spooled=publisher.publish_directly,
+        )
+        self._mqtt, self._committer = mqtt, committer
+        await committer.recover()
+        last = await log_store.last_reads(connection)
+        self._record_absence({point: moment.timestamp() for point, moment in last.items()})
+        self._start_pollers({point: moment.timestamp() for point, moment in last.items()})
+        logger.info(
+            "worker runs", site=settings.site_id, points=len(self._directory.enabled), devices=len(self._pollers)
+        )
+        await self._supervise(stop, mqtt, publisher, commands, committer)
+
+    def _record_absence(self, last: dict[int, float]) -> None:
+        gaps = gaps_since(last, self._directory.enabled, self._settings.phase_of, time.time(), NOT_RUNNING)
+        if gaps and self._committer is not None:
+            logger.warning(
+                "scheduled reads were missed", reason=NOT_RUNNING, gaps=len(gaps), since=min(g.start for g in gaps)
+            )
+            self._committer.deliver(Batch(0, 0, 0, [], gaps))
+
+    # --- main loop
+
+    async def _supervise(
+        self,
+        stop: asyncio.Event,
+        mqtt: MqttClient,
+        publisher: Publisher,
+        commands: CommandService,
+        committer: Committer,
+    ) -> None:
+        """Run the parts; when one fails all end. They stop in the order in which readings and results flow."""
+
+        async def changed(table: str) -> None:
+            await self._changed(table, mqtt, commands)
+
+        ends = [asyncio.Event() for _ in range(4)]
+        commands_end, committer_end, publisher_end, mqtt_end = ends
+        parts = {
+            "control": self._control.follow(stop, changed),
+            "housekeeping": self._housekeeping(stop),
+            "commands": commands.run(commands_end),
+            "committer": committer.run(committer_end),
+            "publisher": publisher.run(publisher_end),
+            "mqtt": mqtt.run(mqtt_end),
+        }
+        tasks = {name: asyncio.create_task(part, name=name) for name, part in parts.items()}
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait([stopping, *tasks.values()], return_when=asyncio.FIRST_COMPLETED)
+        stop.set()
+        stopping.cancel()
+        logger.info("worker stops")
+        await self._stop_pollers()
+        for end, name in zip(ends, ("commands", "committer", "publisher", "mqtt"), strict=True):
+            end.set()
+            await asyncio.wait([tasks[name]])
+        for name in ("control", "housekeeping"):
+            tasks[name].cancel()
+        await asyncio.wait(tasks.values())
+        for task in tasks.values():
+            if not task.cancelled() and (error := task.exception()):
+                raise error
+
+    async def _changed(self, table: str, mqtt: MqttClient, commands: CommandService) -> None:
+        if table in ("write_commands", "*"):
+            commands.wake()
+        if table not in ("point", "device", "mqtt_config", "*"):
+            return
+        try:
+            async with await psycopg.AsyncConnection.connect(
+                self._settings.database_url.get_secret_value(), autocommit=True
+            ) as connection:
+                if table != "mqtt_config":
+                    await self._directory.load(connection)
+                    self._start_pollers({})
+                if table in ("mqtt_config", "*"):
+                    mqtt.reconfigure(await mqtt_config.load(connection, self._settings))
+        except (psycopg.Error, BacpipesError) as error:
+            logger.error("a change could not be taken over", table=table, reason=first_line(error))
+
+    def _start_pollers(self, last: dict[int, float]) -> None:
+        """One poller a device; those that go on keep their place in the grid."""
+        groups = dict(by_device(self._directory.enabled))
+        for key, (poller, task) in list(self._pollers.items()):
+            if poller.device not in groups:
+                task.cancel()
+                del self._pollers[key]
+                logger.info("device is no longer polled as before", device=poller.device.device_id)
+        for device, points in groups.items():
+            if device.id not in self._pollers:
+                poller = DevicePoller(DeviceReader(self._bacnet, device), self._settings.phase_of, self._deliver)
+                poller.polled = self._polled(points, last)
+                task = asyncio.create_task(poller.run(), name=f"poller {device.device_id}")
+                task.add_done_callback(_say_failure)
+                self._pollers[device.id] = (poller, task)
+            self._pollers[device.id][0].update(points)
+
+    def _polled(self, points: list[Point], last: dict[int, float]) -> dict[int, int]:
+        """The intervals whose present slot an earlier run has polled."""
+        now = time.time()
+        slots = {i: Grid(i, self._settings.phase_of(i)) for i in {point.interval for point in points}}
+        return {
+            interval: grid.cycle(now)
+            for interval, grid in slots.items()
+            if all(grid.cycle(last.get(p.id, 0)) >= grid.cycle(now) for p in points if p.interval == interval)
+        }
+
+    def _deliver(self, batch: Batch) -> None:
+        if self._committer is not None:
+            self._committer.deliver(batch)
+
+    async def _housekeeping(self, stop: asyncio.Event) -> None:
+        health = Transition(logger, "housekeeping")
+        while not stop.is_set():
+            try:
+                dropped = await asyncio.to_thread(_maintain, self._settings)
+                health.recovered()
+                if dropped:
+                    logger.info("history dropped", older_than_days=self._settings.retention_days, parts=dropped)
+            except psycopg.Error as error:
+                health.failed(first_line(error))
+            await _wait(stop, HOUSEKEEPING_EVERY if not health.failing else 60.0)
+
+    def _render(self) -> bytes:
+        self._metrics.mqtt_connected.set(self._mqtt is not None and self._mqtt.connected)
+        self._metrics.devices_silent.set(sum(poller.silent for poller, _ in self._pollers.values()))
+        self._metrics.points.set(len(self._directory.enabled))
+        return self._metrics.text()
+
+    # --- shutdown
+
+    async def _stop_pollers(self) -> None:
+        """Polls under way get a moment; what they do not bring is a gap at the next start."""
+        tasks = [task for _, task in self._pollers.values()]
+        for poller, _ in self._pollers.values():
+            poller.finish()
+        if tasks:
+            await asyncio.wait(tasks, timeout=POLL_PATIENCE)
+        for task in tasks:
+            task.cancel()
+
+
+def serve(settings: Settings) -> None:
+    """Run a worker until SIGTERM or SIGINT."""
+    asyncio.run(_serve(settings))
+
+
+async def _serve(settings: Settings) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await Worker(settings).run(stop)
+
+
+def _maintain(settings: Settings) -> list[str]:
+    with psycopg.connect(settings.database_url.get_secret_value(), autocommit=True, connect_timeout=5) as connection:
+        engine = history.installed(connection)
+        if engine is None:
+            return []
+        return history.maintain(connection, engine, settings.retention_days)
+
+
+def _free_bytes(settings: Settings) -> int | None:
+    try:
+        return shutil.disk_usage(settings.state_dir).free
+    except OSError:
+        return None
+
+
+def _say_failure(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()):
+        logger.error("a poller ended", task=task.get_name(), exc_info=error)
+
+
+async def _wait(stop: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await stop.wait()
+    except TimeoutError:
+        return

@@ -1,0 +1,173 @@
+"""Executes a validated command on a device: look at the slot, write, read back, and say what is there now."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from bacpypes3.basetypes import BinaryPV
+from bacpypes3.primitivedata import Null, Real, Unsigned
+
+from bacpipes.bacnet import BacnetClient, BacnetError, MalformedError, NoAnswerError, RefusedError, to_number
+from bacpipes.command import Command
+from bacpipes.objects import Kind
+from bacpipes.points import Point
+from bacpipes.validator import Violation, no_priority_array, validate_slot
+from bacpipes.values import same
+
+VALUE, ARRAY = "present-value", "priority-array"
+_SLOTS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Slots:
+    """What an object holds: the present value, and its priority array (1 to 16, index 0 to 15) where it has one."""
+
+    value: float | None
+    array: tuple[float | None, ...] | None
+
+    def at(self, priority: int) -> float | None:
+        """The slot's value; None where it is empty or there is no array."""
+        return self.array[priority - 1] if self.array else None
+
+    def above(self, priority: int) -> dict[str, Any] | None:
+        """The higher level that commands the object, or None: ``{"priority": n, "value": v}``."""
+        for level, value in enumerate((self.array or ())[: priority - 1], start=1):
+            if value is not None:
+                return {"priority": level, "value": value}
+        return None
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of a write. ``slots`` is the last that was seen of the object, None where nothing could be read."""
+
+    success: bool
+    error: str | None = None
+    violations: list[Violation] = field(default_factory=list)
+    before: Slots | None = None
+    slots: Slots | None = None
+    attempted: bool = False
+
+    def fields(self, priority: int) -> dict[str, Any]:
+        """Our additions to the result's payload."""
+        held_by = self.slots.above(priority) if self.slots else None
+        return {
+            "before": self.before.value if self.before else None,
+            "after": self.slots.value if self.slots else None,
+            **({"heldBy": held_by} if held_by else {}),
+        }
+
+
+async def read_slots(client: BacnetClient, point: Point) -> Slots:
+    """Present value and priority array; raise a `BacnetError` where either can't be known."""
+    object_id = (point.object_type, point.object_instance)
+    address = point.device.address
+    try:
+        rows = await client.read_multiple(address, [(object_id, (VALUE, ARRAY))])
+        found = {row.property: row.value for row in rows if row.object_id == object_id}
+    except NoAnswerError:
+        raise
+    except BacnetError:  # a device without ReadPropertyMultiple, or with a short answer
+        found = {}
+        for name in (VALUE, ARRAY):
+            try:
+                found[name] = await client.read_property(address, object_id, name)
+            except RefusedError as error:
+                found[name] = error
+    return _slots(found)
+
+
+async def execute(
+    client: BacnetClient,
+    command: Command,
+    point: Point,
+    number: float | None,
+    ours: float | None,
+    begin: Callable[[], Awaitable[None]],
+) -> Outcome:
+    """Write ``number`` (None: release) at the command's priority. ``ours`` is what we hold there.
+
+    ``begin`` is awaited just before the first packet that could change something; where it raises, nothing is written.
+    """
+    try:
+        before = await read_slots(client, point)
+    except BacnetError as error:
+        return Outcome(False, f"Not written: {error}")
+    if violations := _refusals(command, point, before, ours):
+        return Outcome(False, violations=violations, before=before, slots=before)
+    if number is None and before.at(command.priority) is None:
+        return Outcome(True, before=before, slots=before)  # nothing to release
+    await begin()
+    failure = await _write(client, command, point, number)
+    try:
+        after = await read_slots(client, point)
+    except BacnetError as error:
+        text = _refused(failure) if failure else f"Written, but not read back: {error}"
+        return Outcome(False, text, before=before, attempted=True)
+    if failure is None or isinstance(failure, NoAnswerError):  # an answer that was lost says nothing of the write
+        problem = _mismatch(point, after, command.priority, number)
+    else:
+        problem = _refused(failure)
+    return Outcome(problem is None, problem, before=before, slots=after, attempted=True)
+
+
+def holds(point: Point, slots: Slots, priority: int, number: float | None) -> bool:
+    """Does the object hold what was to be written (None: nothing in the slot)?"""
+    return same(point.type.kind, slots.at(priority) if slots.array else slots.value, number)
+
+
+def encode(point: Point, number: float | None) -> Any:
+    """The BACnet value of this object's type (clause 12); None is Null, which releases."""
+    if number is None:
+        return Null(())
+    if point.type.kind is Kind.ANALOG:
+        return Real(number)
+    return BinaryPV(int(number)) if point.type.kind is Kind.BINARY else Unsigned(int(number))
+
+
+def _refusals(command: Command, point: Point, slots: Slots, ours: float | None) -> list[Violation]:
+    if slots.array is None:
+        return [no_priority_array(point)] if command.release else []
+    return validate_slot(command, point, slots.at(command.priority), ours)
+
+
+async def _write(client: BacnetClient, command: Command, point: Point, number: float | None) -> BacnetError | None:
+    object_id = (point.object_type, point.object_instance)
+    try:
+        await client.write_property(point.device.address, object_id, VALUE, encode(point, number), command.priority)
+    except BacnetError as error:
+        return error
+    return None
+
+
+def _refused(error: BacnetError) -> str:
+    return f"The device did not accept the write: {error}"
+
+
+def _mismatch(point: Point, after: Slots, priority: int, number: float | None) -> str | None:
+    if holds(point, after, priority, number):
+        return None
+    where = f"priority {priority}" if after.array else "the present value"
+    found = after.at(priority) if after.array else after.value
+    return f"After the write {where} holds {'nothing' if found is None else f'{found:g}'}"
+
+
+def _slots(found: dict[str, Any]) -> Slots:
+    value, array = found.get(VALUE, MalformedError("no present value in the answer")), found.get(ARRAY)
+    if isinstance(value, BacnetError):
+        raise value
+    if isinstance(array, RefusedError) and array.error_code == "unknown-property":
+        return Slots(to_number(value), None)
+    if isinstance(array, BacnetError):
+        raise array
+    if array is None or len(array) != _SLOTS:
+        raise MalformedError("the priority array in the answer is not one of 16 levels")
+    return Slots(to_number(value), tuple(_level(level) for level in array))
+
+
+def _level(level: Any) -> float | None:
+    """One element of BACnetPriorityArray: Null, or the value in the object's type."""
+    choice = level._choice  # bacpypes3 has no public way to ask a Choice what it holds
+    if choice is None or choice == "null":
+        return None
+    return to_number(getattr(level, choice))
