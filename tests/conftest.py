@@ -4,6 +4,7 @@ import itertools
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import psycopg
 import pytest
@@ -18,9 +19,12 @@ _numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
-    """The server that all tests share; its database ``migrated`` is the template of theirs."""
-    with EmbeddedPostgres(tmp_path_factory.mktemp("pg")) as server:
+def postgres() -> Iterator[EmbeddedPostgres]:
+    """The server that all tests share; its database ``migrated`` is the template of theirs.
+
+    Not below pytest's own folder: that belongs to root alone, and PostgreSQL runs as somebody else.
+    """
+    with TemporaryDirectory(prefix="bacpipes-test-") as directory, EmbeddedPostgres(Path(directory)) as server:
         with psycopg.connect(server.url(), autocommit=True) as connection:
             connection.execute("CREATE DATABASE migrated")
         migrate.migrate(make_settings(server.url("migrated"), Path("unused")))

@@ -26,7 +26,7 @@ from bacpypes3.app import Application
 from bacpypes3.basetypes import ErrorType, PropertyIdentifier
 from bacpypes3.local.device import DeviceObject
 from bacpypes3.local.networkport import NetworkPortObject
-from bacpypes3.pdu import Address, IPv4Address, LocalBroadcast
+from bacpypes3.pdu import Address, GlobalBroadcast, IPv4Address
 from bacpypes3.primitivedata import Atomic, ObjectIdentifier
 
 from bacpipes.errors import BacpipesError, UnavailableError
@@ -158,12 +158,13 @@ class BacnetClient:
     async def who_is(
         self, low: int | None = None, high: int | None = None, address: str | None = None, timeout: float = 3.0
     ) -> list[IAm]:
-        """Send Who-Is, to one address or as a local broadcast, and return what answers within ``timeout`` seconds.
+        """Send Who-Is, to one address or to all networks, and return what answers within ``timeout`` seconds.
 
         A single address is waited for only until it has answered. Duplicates (two addresses with one number) are kept.
         """
-        destination = Address(address) if address else LocalBroadcast()
-        if address is None and parse_interface(self.address).addrBroadcastTuple[0] == self.address.split(":")[0]:
+        destination = Address(address) if address else GlobalBroadcast()
+        local = parse_interface(self.address)
+        if address is None and local.addrBroadcastTuple == local.addrTuple:
             raise BacnetError(f"{self.address} has no broadcast address.", "Give a prefix (10.1.2.3/24) or addresses.")
         request = WhoIsRequest(destination=destination)
         if low is not None and high is not None:

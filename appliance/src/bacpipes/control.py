@@ -16,7 +16,7 @@ logger = get_logger(__name__)
 LOCK_PATIENCE = 3.0  # seconds; a worker that was killed a moment ago still holds its lock
 LOST_LOCK_PATIENCE = 30.0  # seconds; the server may take a while to see that our old connection is dead
 RETRY_FIRST, RETRY_LAST = 0.5, 15.0  # seconds between tries to connect, doubling
-LISTEN_FOR = 5.0  # seconds in one wait for news
+LISTEN_FOR = 0.5  # seconds in one wait for news; a wait that is cancelled would take psycopg up to 5 s
 
 
 class Control:

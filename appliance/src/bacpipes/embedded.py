@@ -54,7 +54,7 @@ class EmbeddedBroker:
 
     def __init__(self, directory: Path, username: str, password: str, *, port: int = 0) -> None:
         self._directory = directory
-        self._credentials = (username, password)
+        self.credentials = (username, password)
         self.port = port or free_port()
         self.program = shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
         self._process: subprocess.Popen[bytes] | None = None
@@ -88,7 +88,7 @@ class EmbeddedBroker:
         passwords.touch(mode=0o600)
         # The password goes in by standard input: a process list shows arguments.
         tool = shutil.which("mosquitto_passwd") or "mosquitto_passwd"
-        username, password = self._credentials
+        username, password = self.credentials
         passwords.write_text(f"{username}:{password}\n")
         subprocess.run([tool, "-U", str(passwords)], check=True, capture_output=True)
         config = self._directory / "mosquitto.conf"
@@ -101,7 +101,7 @@ class EmbeddedBroker:
     def _amqtt(self) -> list[str]:
         from pwdlib.hashers.argon2 import Argon2Hasher
 
-        username, password = self._credentials
+        username, password = self.credentials
         passwords = self._directory / "passwords"
         passwords.touch(mode=0o600)
         passwords.write_text(f"{username}:{Argon2Hasher().hash(password)}\n")

@@ -121,9 +121,7 @@ def maintain(connection: Connection, engine: Engine, retention_days: int) -> lis
         except (LockNotAvailable, DeadlockDetected) as error:
             busy += 1
             if busy == BUSY_TRIES:
-                logger.warning(
-                    "history is in use; its housekeeping goes on next time", reason=str(error).split("\n")[0]
-                )
+                logger.warning("history is in use; housekeeping goes on next time", reason=str(error).split("\n")[0])
                 break
             time.sleep(BUSY_PAUSE)
             continue

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from bacpipes import mqtt_failures
 from bacpipes.log import Transition, get_logger
 from bacpipes.mqtt_config import MqttConfig
 from bacpipes.mqtt_failures import Failure, MqttError, NotConnectedError
@@ -20,6 +21,7 @@ from bacpipes.mqtt_session import Message, ReceivedMessage, Refused, Session, Wi
 __all__ = ["Backoff", "MqttClient", "NotConnectedError", "ReceivedMessage", "Refused"]
 
 STABLE_AFTER = 10.0  # seconds connected, after which the back-off starts anew
+SUSPICIOUS = 3  # brief connections in a row
 GOODBYE_WITHIN = 2.0  # seconds for the status `offline` at a clean end
 
 DISABLED = Failure("MQTT is disabled", "Enable it: bacpipes mqtt set --enable.")
@@ -43,6 +45,20 @@ class Backoff:
         start = max(self.first, self.patient) if patient else self.first
         nominal: float = min(self.last, start * 2.0 ** min(failures - 1, 30))
         return nominal * random.uniform(0.5, 1.0)  # noqa: S311 - spreads a fleet, hides nothing
+
+
+@dataclass
+class _Tries:
+    """How it went lately: tries in a row without a stable connection, and brief connections in a row."""
+
+    failed: int = 0
+    brief: int = 0
+
+    def note(self, lasted: float | None) -> None:
+        """A try has ended: its connection lasted so many seconds, or there was none."""
+        stable = lasted is not None and lasted > STABLE_AFTER
+        self.failed = 1 if stable else self.failed + 1
+        self.brief = 0 if stable or lasted is None else self.brief + 1
 
 
 class MqttClient:
@@ -84,7 +100,7 @@ class MqttClient:
     @property
     def connected(self) -> bool:
         """True between the broker's welcome and the loss of the connection."""
-        return self._session is not None
+        return self._session is not None and not self._session.over
 
     @property
     def reason(self) -> str | None:
@@ -114,7 +130,9 @@ class MqttClient:
 
     async def wait_connected(self) -> None:
         """Return when connected."""
-        await self._connected.wait()
+        while not self.connected:
+            self._connected.clear()
+            await self._connected.wait()
 
     async def publish_all(self, messages: Sequence[Message], *, retain: bool = False) -> list[Refused]:
         """Publish ``(topic, payload)`` pairs with QoS 1; return when the broker has acknowledged every one.
@@ -139,7 +157,7 @@ class MqttClient:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Stay connected until ``stop``; then say `offline` and disconnect."""
-        failures = 0
+        tries = _Tries()
         while not stop.is_set():
             self._changed.clear()
             if not self._config.enabled:
@@ -149,11 +167,14 @@ class MqttClient:
             began = asyncio.get_running_loop().time()
             failure = await self._connection(self._config, stop)
             if failure is None:  # a new configuration, or the end
-                failures = 0
+                tries = _Tries()
                 continue
-            stable = self._lost(failure) and asyncio.get_running_loop().time() - began > STABLE_AFTER
-            failures = 1 if stable else failures + 1
-            await self._interrupted(stop, self._backoff.delay(failures, patient=failure.patient))
+            had = asyncio.get_running_loop().time() - began if self._session else None
+            tries.note(had)
+            if tries.brief >= SUSPICIOUS and failure == mqtt_failures.lost(self._config):
+                failure = mqtt_failures.lost_again_and_again(self._config)
+            self._lost(failure)
+            await self._interrupted(stop, self._backoff.delay(tries.failed, patient=failure.patient))
         self._lost(Failure("stopped"), quiet=True)
 
     async def _connection(self, config: MqttConfig, stop: asyncio.Event) -> Failure | None:
@@ -247,10 +268,8 @@ class MqttClient:
                 authenticated=self.authenticated,
             )
 
-    def _lost(self, failure: Failure, *, quiet: bool = False) -> bool:
-        """Note it; True when there was a connection."""
-        had = self._session is not None
-        if had:
+    def _lost(self, failure: Failure, *, quiet: bool = False) -> None:
+        if self._session is not None:
             self._since = datetime.now(UTC)
         self._session = None
         self._connected.clear()
@@ -259,7 +278,6 @@ class MqttClient:
             self._log.reason = None  # not a recovery
         elif not quiet:
             self._log.failed(failure.reason, remedy=failure.remedy)
-        return had
 
 
 async def _first(wanted: Awaitable[Any], other: Awaitable[Any]) -> tuple[bool, Any]:

@@ -4,6 +4,7 @@ Every variable is `BACPIPES_MQTT_` and the field's name in upper case; a secret 
 the settings. An empty variable counts as not set. The three certificate fields hold a PEM text or a file's path.
 """
 
+import ipaddress
 import os
 import re
 from collections.abc import Mapping
@@ -27,7 +28,7 @@ SECRETS = ("password", "client_key")  # encrypted in the database
 PEM_FIELDS = ("ca_certificate", "client_certificate", "client_key")
 TLS_FIELDS = frozenset({"tls_enabled", *PEM_FIELDS})
 OPTIONAL = frozenset({"username", "password", *PEM_FIELDS})  # can be cleared
-HOST = re.compile(r"[^\s/:@]+|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*")  # a name, an IPv4 or an IPv6 address
+NAME = re.compile(r"[^\s/:@\[\]]+")  # of a host; an IPv4 address too
 
 Protocol = Literal["5", "3.1.1"]
 
@@ -55,7 +56,7 @@ class MqttConfig(BaseModel):
     @field_validator("broker")
     @classmethod
     def _broker_is_a_host(cls, value: str) -> str:
-        if not HOST.fullmatch(value):
+        if not (NAME.fullmatch(value) or _is_ipv6(value)):
             raise ValueError("must be a host name or an address alone, without scheme, user or port")
         return value
 
@@ -213,6 +214,14 @@ async def _row(connection: Connection, name: str) -> dict[str, Any]:
     if row is None:
         raise BacpipesError("The table mqtt_config is empty.", "Run bacpipes migrate, or restore its one row.")
     return row
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        ipaddress.IPv6Address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _config(values: Mapping[str, object]) -> MqttConfig:

@@ -91,7 +91,7 @@ _TLS: tuple[tuple[str, str, str], ...] = (
     ("UNSUPPORTED_PROTOCOL", "the broker speaks no TLS of version 1.2 or newer", "Update the broker."),
     ("WRONG_VERSION_NUMBER", "no TLS on this port", "Set the broker's TLS port (--tls-port), or --no-tls."),
     ("RECORD_LAYER_FAILURE", "no TLS on this port", "Set the broker's TLS port (--tls-port), or --no-tls."),
-    ("EOF", "the broker closed the connection during the TLS handshake", "Is it the broker's TLS port?"),
+    ("EOF", "closed the connection during the TLS handshake", "Is it the broker's TLS port?"),
 )
 _EXPIRED, _NOT_YET, _HOST_MISMATCH, _ADDRESS_MISMATCH = 10, 9, 62, 64
 _UNTRUSTED = (18, 19, 20, 21)  # self-signed, self-signed in the chain, issuer unknown, first unverifiable
@@ -139,6 +139,13 @@ def lost(config: MqttConfig) -> Failure:
     return Failure(f"broker {config.address}: connection lost")
 
 
+def lost_again_and_again(config: MqttConfig) -> Failure:
+    """For connections that are all lost soon after they were made; some brokers don't say why."""
+    reason = "connection lost again and again, soon after it was made"
+    remedy = f"Does another client use the client id {config.client_id!r}? Give each its own (--client-id)."
+    return Failure(f"broker {config.address}: {reason}", remedy, patient=True)
+
+
 def _from_verification(error: ssl.SSLCertVerificationError, config: MqttConfig) -> Failure:
     where = f"broker {config.address}:"
     if error.verify_code == _EXPIRED:
@@ -164,6 +171,8 @@ def _from_network(error: BaseException, config: MqttConfig) -> Failure:
         return Failure(f"{where} no answer to the TLS handshake", "Is it the broker's TLS port?")
     if isinstance(error, TimeoutError):
         return Failure(f"{where} no answer", "Check the address, the route and firewalls.")
+    if isinstance(error, ConnectionError) and config.tls_enabled:
+        return Failure(f"{where} closed the connection during the TLS handshake", "Is it the broker's TLS port?")
     if isinstance(error, ConnectionError):
         return Failure(f"{where} closed the connection while it was being made", "Is it the right port?")
     text = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__

@@ -116,7 +116,8 @@ def _value(command: Command, point: Point, policy: Policy) -> Iterator[Violation
     if (low is not None and number < low) or (high is not None and number > high):
         bounds = f"[{'-inf' if low is None else f'{low:g}'}, {'inf' if high is None else f'{high:g}'}]"
         yield Violation("value-out-of-range", f"Value {command.value} out of range {bounds}")
-    if point.type.kind is Kind.ANALOG and low is None and high is None and not policy.without_limits:
+    unlimited = point.type.kind is Kind.ANALOG and low is None and high is None
+    if unlimited and point.writable and not policy.without_limits:
         yield Violation("limits-missing", "Point has neither minimum nor maximum, and this site requires limits")
 
 

@@ -20,6 +20,7 @@ from bacpipes.grid import Grid
 from bacpipes.log import Transition, get_logger
 from bacpipes.metrics import WorkerMetrics
 from bacpipes.mqtt_client import MqttClient, ReceivedMessage
+from bacpipes.mqtt_config import MqttConfig
 from bacpipes.points import Point
 from bacpipes.poller import DevicePoller, gaps_since
 from bacpipes.publisher import Publisher
@@ -49,6 +50,7 @@ class Worker:
         self._control = Control(settings)
         self._bacnet = BacnetClient.from_settings(settings)
         self._bacnet_health = Transition(logger, "BACnet interface")
+        self._mqtt_health = Transition(logger, "MQTT configuration")
         self._pollers: dict[int, tuple[DevicePoller, asyncio.Task[None]]] = {}
         self._mqtt: MqttClient | None = None
         self._committer: Committer | None = None
@@ -75,7 +77,9 @@ class Worker:
             )
         if reason := self._bacnet_health.reason:
             found.append(Reason("bacnet", reason))
-        if self._mqtt is not None and self._mqtt.config.enabled and (reason := self._mqtt.reason):
+        if reason := self._mqtt_health.reason:
+            found.append(Reason("mqtt", reason, "Correct it: `bacpipes mqtt set`."))
+        elif self._mqtt is not None and self._mqtt.config.enabled and (reason := self._mqtt.reason):
             found.append(Reason("mqtt", reason, self._mqtt.remedy or ""))
         free = _free_bytes(self._settings)
         if free is not None and free < DISK_LOW:
@@ -100,7 +104,7 @@ class Worker:
 
     async def _main_loop(self, stop: asyncio.Event, connection: Connection) -> None:
         settings = self._settings
-        config = await mqtt_config.load(connection, settings)
+        config = await self._load_mqtt(connection) or MqttConfig.model_validate({"enabled": False})
 
         def receive(message: ReceivedMessage) -> None:
             commands.receive(message)
@@ -131,6 +135,16 @@ class Worker:
             "worker runs", site=settings.site_id, points=len(self._directory.enabled), devices=len(self._pollers)
         )
         await self._supervise(stop, mqtt, publisher, commands, committer)
+
+    async def _load_mqtt(self, connection: Connection) -> MqttConfig | None:
+        """The broker's configuration; None where it can't be used, which must not end the polling."""
+        try:
+            config = await mqtt_config.load(connection, self._settings)
+        except BacpipesError as error:
+            self._mqtt_health.failed(str(error))
+            return None
+        self._mqtt_health.recovered()
+        return config
 
     def _record_absence(self, last: dict[int, float]) -> None:
         gaps = gaps_since(last, self._directory.enabled, self._settings.phase_of, time.time(), NOT_RUNNING)
@@ -175,8 +189,7 @@ class Worker:
         for end, name in zip(ends, ("commands", "committer", "publisher", "mqtt"), strict=True):
             end.set()
             await asyncio.wait([tasks[name]])
-        for name in ("control", "housekeeping"):
-            tasks[name].cancel()
+            logger.debug("part ended", part=name)
         await asyncio.wait(tasks.values())
         for task in tasks.values():
             if not task.cancelled() and (error := task.exception()):
@@ -194,8 +207,8 @@ class Worker:
                 if table != "mqtt_config":
                     await self._directory.load(connection)
                     self._start_pollers({})
-                if table in ("mqtt_config", "*"):
-                    mqtt.reconfigure(await mqtt_config.load(connection, self._settings))
+                if table in ("mqtt_config", "*") and (config := await self._load_mqtt(connection)):
+                    mqtt.reconfigure(config)
         except (psycopg.Error, BacpipesError) as error:
             logger.error("a change could not be taken over", table=table, reason=first_line(error))
 

@@ -6,7 +6,7 @@ CREATE TABLE device (
     site_id          text    NOT NULL,
     device_id        integer NOT NULL CHECK (device_id BETWEEN 0 AND 4194302),
     name             text    NOT NULL DEFAULT '',
-    address          text    NOT NULL,               -- 'host:port', or 'network:mac' behind a router
+    address          text    NOT NULL,               -- 'host' or 'host:port', or 'network:mac' behind a router
     vendor           text,
     model            text,
     max_apdu         integer,
@@ -50,7 +50,8 @@ CREATE TABLE point (
     CHECK (minimum <= maximum),
     CHECK (NOT enabled OR topic IS NOT NULL)
 );
-CREATE UNIQUE INDEX point_haystack_name ON point (haystack_name);
+-- A point that is no longer polled keeps its name in history, and another object may take the name over.
+CREATE UNIQUE INDEX point_haystack_name ON point (haystack_name) WHERE enabled;
 
 -- The log. Everything that leaves the site follows seq; a batch that all followers have passed is deleted.
 CREATE TABLE reading_batch (

@@ -1,0 +1,5 @@
+"""``python -m bacpipes``."""
+
+from bacpipes.cli import main
+
+main()

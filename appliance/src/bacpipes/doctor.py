@@ -1,0 +1,232 @@
+"""What is wrong with this appliance, in plain words, and what to do about it."""
+
+import asyncio
+import json
+import shutil
+import socket
+import urllib.error
+import urllib.request
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import Enum
+from typing import Any
+
+import psycopg
+
+from bacpipes import clock, history, migrate, mqtt_config
+from bacpipes.bacnet import parse_interface
+from bacpipes.database import CONNECT_TIMEOUT, connect, first_line, query, schema_version
+from bacpipes.errors import BacpipesError
+from bacpipes.mqtt_check import test_connection
+from bacpipes.settings import Settings
+
+GIGABYTE = 1024**3
+DISK_WARNING = 0.20  # part of the disk that should be free (seeds: alert below 20 %)
+STALE_AFTER = 3  # missed intervals
+HTTP_TIMEOUT = 3.0  # seconds
+
+
+class Level(Enum):
+    """How a finding is meant."""
+
+    OK = "ok"
+    WARNING = "warning"
+    PROBLEM = "problem"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the doctor's report."""
+
+    subject: str
+    level: Level
+    text: str
+    remedy: str = ""
+
+
+async def examine(settings: Settings) -> list[Finding]:
+    """Look at everything; one part that can't be looked at does not keep the others from it."""
+    checks: list[tuple[str, Callable[[Settings], Awaitable[list[Finding]]]]] = [
+        ("database", _database),
+        ("polling", _polling),
+        ("devices", _devices),
+        ("points", _points),
+        ("broker", _broker),
+        ("BACnet", _bacnet),
+        ("worker", _worker),
+        ("exporter", _exporter),
+        ("clock", _clock),
+        ("disk", _disk),
+    ]
+    findings: list[Finding] = []
+    away = False
+    for subject, check in checks:
+        if away and subject in ("polling", "devices", "points", "broker"):
+            continue  # they would only say again that the database is away
+        try:
+            findings += await check(settings)
+        except BacpipesError as error:
+            findings.append(Finding(subject, Level.PROBLEM, *_split(error)))
+        except psycopg.Error as error:
+            findings.append(Finding(subject, Level.PROBLEM, first_line(error)))
+        away = away or (subject == "database" and findings[-1].level is Level.PROBLEM)
+    return findings
+
+
+async def _database(settings: Settings) -> list[Finding]:
+    async with await connect(settings, "doctor") as connection:
+        version = connection.info.server_version
+        schema = await schema_version(connection)
+        migrate.check(schema)
+    engine = await asyncio.to_thread(_engine, settings)
+    name = engine.value if engine else "no history table"
+    return [Finding("database", Level.OK, f"PostgreSQL {version // 10000}.{version % 10000}, schema {schema}, {name}")]
+
+
+def _engine(settings: Settings) -> history.Engine | None:
+    with psycopg.connect(settings.database_url.get_secret_value(), connect_timeout=CONNECT_TIMEOUT) as connection:
+        return history.installed(connection)
+
+
+async def _polling(settings: Settings) -> list[Finding]:
+    row = await _one(settings, "doctor_polling")
+    if row["enabled"] == 0:
+        remedy = "Import points (`bacpipes points import`), or find devices (`bacpipes discover`)."
+        return [Finding("polling", Level.PROBLEM, "no point is enabled", remedy)]
+    if row["newest"] is None:
+        return [Finding("polling", Level.PROBLEM, "nothing was ever read", "Is the worker running?")]
+    age = (datetime.now(UTC) - row["newest"]).total_seconds()
+    text = f"{row['enabled']} points, {row['good']} of {row['fresh']} fresh ones good; the newest is {age:.0f} s old"
+    if age > row["shortest"] * STALE_AFTER + 5:
+        return [Finding("polling", Level.PROBLEM, text, "Polling has stopped: look at the worker's log.")]
+    return [Finding("polling", Level.OK, text)]
+
+
+async def _devices(settings: Settings) -> list[Finding]:
+    rows = await _all(settings, "doctor_devices")
+    remedy = "Is it switched on, and does the network reach it? Try `bacpipes discover --address`."
+    findings = []
+    for row in rows:
+        what = f"{row['device_id']} {row['name']} at {row['address']} ({row['points']} points): {row['reason']}"
+        since = _moment(row["good_time"], settings)
+        findings.append(Finding("device", Level.PROBLEM, f"{what}, since {since}", remedy))
+    return findings or [Finding("devices", Level.OK, "all answer")]
+
+
+async def _points(settings: Settings) -> list[Finding]:
+    row = await _one(settings, "doctor_points")
+    findings = []
+    if row["unlimited"]:
+        text = f"{row['unlimited']} writable analog points have no limits; writes to them are refused"
+        findings.append(Finding("points", Level.WARNING, text, "Give them min or max in the points CSV."))
+    if row["bad"]:
+        text = f"{row['bad']} points read bad, the first: {row['example']} ({row['reason']})"
+        findings.append(Finding("points", Level.WARNING, text, "Compare with the device; disable what does not exist."))
+    if row["gaps"]:
+        text = f"{row['gaps']} gaps in the last 24 hours, the last: {row['gap_reason']}"
+        findings.append(Finding("points", Level.WARNING, text, "They stand in table gap."))
+    return findings
+
+
+async def _broker(settings: Settings) -> list[Finding]:
+    async with await connect(settings, "doctor") as connection:
+        config = await mqtt_config.load(connection, settings)
+    if not config.enabled:
+        return [
+            Finding("broker", Level.WARNING, "MQTT is switched off", "`bacpipes mqtt set --enable` switches it on.")
+        ]
+    result = await test_connection(config)
+    if failure := result.failure:
+        return [Finding("broker", Level.PROBLEM, f"{failure.name}: {failure.detail}", failure.remedy)]
+    kind = "encrypted" if config.tls_enabled else "not encrypted"
+    user = f"as {config.username}" if config.username else "without a username"
+    return [Finding("broker", Level.OK, f"{config.address}, {kind}, {user}, MQTT {config.protocol}")]
+
+
+async def _bacnet(settings: Settings) -> list[Finding]:
+    host, port = parse_interface(settings.bacnet_address).addrTuple
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((host, 0))
+        except OSError as error:
+            text = f"{host} can't be used: {error.strerror}"
+            remedy = "Set BACPIPES_BACNET_ADDRESS to an address of this machine, with its prefix."
+            return [Finding("BACnet", Level.PROBLEM, text, remedy)]
+    return [Finding("BACnet", Level.OK, f"interface {settings.bacnet_address}, UDP port {port}")]
+
+
+async def _worker(settings: Settings) -> list[Finding]:
+    url = f"http://{settings.worker_http_host}:{settings.worker_http_port}/readyz"
+    return await _service("worker", url, "Start it: `bacpipes worker`.")
+
+
+async def _exporter(settings: Settings) -> list[Finding]:
+    url = f"http://{settings.http_host}:{settings.http_port}/healthz"
+    return await _service("exporter", url, "Start it: `bacpipes exporter`.")
+
+
+async def _service(subject: str, url: str, remedy: str) -> list[Finding]:
+    try:
+        body = await asyncio.to_thread(_get, url)
+    except OSError as error:
+        reason = getattr(error, "reason", error)
+        return [Finding(subject, Level.PROBLEM, f"does not answer at {url}: {reason}", remedy)]
+    reasons = body.get("reasons", [])
+    if reasons:
+        return [
+            Finding(subject, Level.PROBLEM, f"{r['component']}: {r['reason']}", r.get("remedy", "")) for r in reasons
+        ]
+    return [Finding(subject, Level.OK, f"answers at {url}")]
+
+
+def _get(url: str) -> dict[str, Any]:
+    try:
+        with urllib.request.urlopen(url, timeout=HTTP_TIMEOUT) as answer:  # noqa: S310 - http to our own service
+            body: dict[str, Any] = json.load(answer)
+    except urllib.error.HTTPError as error:  # /readyz says what is wrong with a 503
+        body = json.load(error)
+    return body
+
+
+async def _clock(settings: Settings) -> list[Finding]:
+    if clock.synchronised():
+        return [Finding("clock", Level.OK, "synchronised")]
+    if not settings.clock_check:
+        return [Finding("clock", Level.WARNING, "not synchronised, and the check is switched off")]
+    text = "the kernel's clock is not synchronised; commands with a timestamp or expiry are refused"
+    return [Finding("clock", Level.PROBLEM, text, "Let the host keep time: install and start chrony on it.")]
+
+
+async def _disk(settings: Settings) -> list[Finding]:
+    try:
+        usage = await asyncio.to_thread(shutil.disk_usage, settings.state_dir)
+    except OSError as error:
+        text = f"state directory {settings.state_dir}: {error.strerror}"
+        return [
+            Finding("disk", Level.PROBLEM, text, "Create it, owned by the worker's user, or set BACPIPES_STATE_DIR.")
+        ]
+    text = f"{usage.free / GIGABYTE:.1f} GB of {usage.total / GIGABYTE:.1f} GB free for the spool"
+    if usage.free < usage.total * DISK_WARNING:
+        return [Finding("disk", Level.WARNING, text, "Less than a fifth is free: make room.")]
+    return [Finding("disk", Level.OK, text)]
+
+
+async def _one(settings: Settings, name: str) -> dict[str, Any]:
+    return (await _all(settings, name))[0]
+
+
+async def _all(settings: Settings, name: str) -> list[dict[str, Any]]:
+    async with await connect(settings, "doctor") as connection:
+        cursor = await connection.execute(query(name))
+        columns = [column.name for column in cursor.description or []]
+        return [dict(zip(columns, row, strict=True)) async for row in cursor]
+
+
+def _moment(moment: datetime | None, settings: Settings) -> str:
+    return moment.astimezone(settings.zone).strftime("%Y-%m-%d %H:%M") if moment else "always"
+
+
+def _split(error: BacpipesError) -> tuple[str, str]:
+    text = str(error).removesuffix(error.remedy).strip() if error.remedy else str(error)
+    return text.rstrip("."), error.remedy

@@ -1,0 +1,89 @@
+"""The application: routes, what they share, and the tasks that run beside them."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Annotated, Any
+
+from fastapi import Depends, FastAPI
+from fastapi.openapi.utils import get_openapi
+from starlette.exceptions import HTTPException
+
+from bacpipes import __version__
+from bacpipes.exporter import export, health, inventory, metrics, writes
+from bacpipes.exporter.auth import Identity, require
+from bacpipes.exporter.export import Exports
+from bacpipes.exporter.health import Health
+from bacpipes.exporter.metrics import Metrics
+from bacpipes.exporter.middleware import Observer
+from bacpipes.exporter.news import News
+from bacpipes.exporter.problem import (
+    DATABASE_ERRORS,
+    Problem,
+    answer_database,
+    answer_http,
+    answer_problem,
+)
+from bacpipes.exporter.store import Store
+from bacpipes.exporter.worker import WorkerPage
+from bacpipes.settings import Settings
+from bacpipes.tokens import Role
+
+TITLE = "BacPipes"
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The exporter as an ASGI application. It starts without the database and waits for it."""
+    # The documentation pages load scripts from outside; the description itself is at /openapi.json, for a token.
+    app = FastAPI(title=TITLE, version=__version__, docs_url=None, redoc_url=None, openapi_url=None, lifespan=_life)
+    state = app.state
+    state.settings = settings
+    state.stopping = asyncio.Event()
+    state.store = Store(settings)
+    state.worker = WorkerPage.of(settings)
+    state.health = Health(settings, state.store, state.worker)
+    state.metrics = Metrics(state.store)
+    state.exports = Exports()
+    state.news = News(state.store)
+    for module in (export, inventory, writes, metrics, health):
+        app.include_router(module.router)
+    _describe(app)
+    _handle_errors(app)
+    app.add_middleware(Observer, metrics=state.metrics)
+    return app
+
+
+def _handle_errors(app: FastAPI) -> None:
+    app.add_exception_handler(Problem, answer_problem)
+    app.add_exception_handler(HTTPException, answer_http)
+    for kind in DATABASE_ERRORS:
+        app.add_exception_handler(kind, answer_database)
+
+
+def _describe(app: FastAPI) -> None:
+    @app.get("/openapi.json", include_in_schema=False)
+    async def openapi(_: Annotated[Identity, Depends(require(Role.VIEWER))]) -> dict[str, Any]:
+        description = get_openapi(title=TITLE, version=__version__, routes=app.routes)
+        description["components"] = {"securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}}
+        description["security"] = [{"token": []}]
+        return description
+
+
+@asynccontextmanager
+async def _life(app: FastAPI) -> AsyncIterator[None]:
+    store: Store = app.state.store
+    await store.open()
+    tasks = [
+        asyncio.create_task(app.state.health.watch(), name="health"),
+        asyncio.create_task(app.state.news.follow(), name="news"),
+    ]
+    try:
+        yield
+    finally:
+        app.state.stopping.set()
+        for task in tasks:
+            task.cancel()
+        for task in tasks:
+            with suppress(asyncio.CancelledError):
+                await task
+        await store.close()

@@ -1,0 +1,221 @@
+"""``POST /api/bacnet/write``: a command takes the same way as every other, through the queue to the worker.
+
+What the queue can't carry (a value of the wrong type, a haystackName, the age at arrival) is judged here, by the
+validator that the worker calls too; all else is the worker's to judge.
+"""
+
+import asyncio
+import json
+import time
+import uuid
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request
+from psycopg.types.json import Jsonb
+from starlette.responses import JSONResponse, Response
+
+from bacpipes.command import Command, MalformedCommandError, from_fields, json_safe
+from bacpipes.database import Connection, query
+from bacpipes.exporter.auth import Identity, require
+from bacpipes.exporter.news import News
+from bacpipes.exporter.parameters import take
+from bacpipes.exporter.problem import DATABASE_ERRORS, Problem, bad_parameter
+from bacpipes.exporter.store import Store
+from bacpipes.points import Device, Point
+from bacpipes.reading import iso_milliseconds
+from bacpipes.settings import Settings
+from bacpipes.tokens import Role
+from bacpipes.validator import Policy, Violation, validate
+from bacpipes.values import convert
+
+router = APIRouter()
+
+WAIT_FOR_RESULT = 30.0  # seconds
+LOOK_EVERY = 1.0  # seconds; a notification is faster, but can be missed
+LARGEST_BODY = 16 * 1024
+_TARGET = {"siteId", "equipmentType", "equipmentId", "haystackName", "deviceId", "objectType", "objectInstance"}
+KEYS = frozenset(_TARGET | {"jobId", "value", "priority", "release", "timestamp", "expiresAt", "source", "reason"})
+# What the row in write_commands does not hold, so that the worker could not judge it.
+AGE = frozenset({"command-too-old", "command-in-future", "command-expired"})
+JUDGED_HERE = AGE | {"point-not-found", "haystack-name-differs", "value-wrong-type", "value-not-finite"}
+_INTEGER = 2**31
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """Who sent a command."""
+
+    name: str
+    ip: str | None
+
+    @property
+    def actor(self) -> str:
+        """As it stands in ``created_by`` and in the audit trail."""
+        return f"api:{self.name}"
+
+
+@router.post("/api/bacnet/write")
+async def write(request: Request, who: Annotated[Identity, Depends(require(Role.OPERATOR))]) -> Response:
+    """Queue a write command and answer with its result; 202 where it is not there within 30 s."""
+    began = time.monotonic()
+    take(request.query_params.multi_items(), ())
+    settings: Settings = request.app.state.settings
+    store: Store = request.app.state.store
+    fields = _fields(await _body(request))
+    command = _command(fields, settings)
+    sender = Sender(who.name, request.client.host if request.client else None)
+    async with store.connection() as connection:
+        point = await _point(connection, settings.site_id, command)
+        violations = _refused(command, point, settings)
+        if violations and not await _only_old_news(connection, command, violations):
+            return JSONResponse(_refusal(command, settings.site_id, violations, began))
+        assert point is not None  # noqa: S101 - else it was refused
+        await _queue(connection, command, point, settings, sender)
+    return await _result(store, request.app.state.news, command.job_id, request.app.state.stopping)
+
+
+async def _body(request: Request) -> bytes:
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > LARGEST_BODY:
+            raise Problem(413, f"The body is larger than {LARGEST_BODY} bytes.")
+    return bytes(body)
+
+
+def _fields(body: bytes) -> dict[str, Any]:
+    try:
+        fields = json.loads(body.decode("utf-8"), parse_constant=float, object_pairs_hook=_unique)
+    except (ValueError, RecursionError):
+        raise bad_parameter("body", "The body is not JSON.", "a JSON object, as docs/api.md shows it") from None
+    if not isinstance(fields, dict):
+        raise bad_parameter("body", "The body is not a JSON object.", "a JSON object, as docs/api.md shows it")
+    for name in fields.keys() - KEYS:
+        raise bad_parameter(name, f"Unknown key {name!r}.", f"one of {', '.join(sorted(KEYS))}")
+    return {"jobId": str(uuid.uuid4())} | {name: value for name, value in fields.items() if value is not None}
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        raise bad_parameter("body", "A key is given more than once.", "each key once")
+    return fields
+
+
+def _command(fields: dict[str, Any], settings: Settings) -> Command:
+    try:
+        command = from_fields(fields)
+    except MalformedCommandError as error:
+        name, _, expected = error.problems[0].partition(" is ")
+        raise bad_parameter(name, f"Not a command: {error}.", expected.removeprefix("not ")) from None
+    if command.site_id not in (None, settings.site_id):
+        raise bad_parameter("siteId", "The command is for another site.", settings.site_id)
+    if isinstance(command.priority, bool) or not isinstance(command.priority, int):
+        raise bad_parameter("priority", "priority is not an integer.", "an integer from 1 to 16")
+    if not -_INTEGER <= command.priority < _INTEGER:
+        raise bad_parameter("priority", f"Priority {command.priority} is invalid (must be 1-16)", "1 to 16")
+    return command
+
+
+async def _point(connection: Connection, site: str, command: Command) -> Point | None:
+    values = {
+        "site": site,
+        "device": command.device_id,
+        "type": command.object_type,
+        "instance": command.object_instance,
+    }
+    row = await (await connection.execute(query("exporter_point"), values)).fetchone()
+    return Point(row[6], Device(*row[:6]), *row[7:]) if row else None
+
+
+def _refused(command: Command, point: Point | None, settings: Settings) -> list[Violation]:
+    """What is judged here; whether the clock is synchronised is for the worker to say."""
+    now = datetime.now(UTC)
+    policy = Policy.from_settings(settings, clock_synchronised=True)
+    found = validate(command, point, policy, now, now)
+    if all(violation.code not in JUDGED_HERE for violation in found):
+        return []
+    return found  # with all others too, as the worker would have told
+
+
+async def _only_old_news(connection: Connection, command: Command, violations: list[Violation]) -> bool:
+    """A job that was queued in time and is asked for again: its result counts, not its age by now."""
+    if not {violation.code for violation in violations} & JUDGED_HERE <= AGE:
+        return False
+    return await (await connection.execute(query("exporter_write_known"), [command.job_id])).fetchone() is not None
+
+
+def _refusal(command: Command, site: str, violations: list[Violation], began: float) -> dict[str, Any]:
+    return {
+        "jobId": command.job_id,
+        "siteId": site,
+        "success": False,
+        "deviceId": command.device_id,
+        "objectType": command.object_type,
+        "objectInstance": command.object_instance,
+        "value": json_safe(command.value),
+        "priority": command.priority,
+        "timestamp": iso_milliseconds(datetime.now(UTC)),
+        "processingTime": round(time.monotonic() - began, 3),
+        "error": "Validation failed",
+        "validationErrors": [violation.text for violation in violations],
+        "codes": [violation.code for violation in violations],
+    }
+
+
+async def _queue(connection: Connection, command: Command, point: Point, settings: Settings, sender: Sender) -> None:
+    """Insert the command, once; raise 409 where its jobId was used for another."""
+    row = {
+        "job": command.job_id,
+        "site": settings.site_id,
+        "point": point.id,
+        "type": "release_priority" if command.release else "write_value",
+        "value": None if command.release else _number(command, point),
+        "priority": command.priority,
+        "timestamp": command.timestamp,
+        "expires": command.expires_at,
+        "actor": sender.actor,
+        "reason": command.reason,
+        "ip": sender.ip,
+    }
+    async with connection.transaction():
+        inserted = await (await connection.execute(query("exporter_write"), row)).fetchone()
+        if inserted is None:
+            await _require_same(connection, row)
+            return
+        detail = {"deviceId": command.device_id, "object": command.object, "source": command.source}
+        detail |= {name: row[name] for name in ("type", "value", "priority", "reason", "ip")}
+        audit = [sender.actor, "write.request", command.job_id, Jsonb(detail)]
+        await connection.execute(query("exporter_audit"), audit)
+
+
+def _number(command: Command, point: Point) -> float:
+    """The value as the queue holds it. Out of range is the worker's to refuse, so the number passes."""
+    if isinstance(command.value, int | float) and not isinstance(command.value, bool):
+        return float(command.value)
+    return convert(command.value, point)
+
+
+async def _require_same(connection: Connection, row: dict[str, Any]) -> None:
+    same = await (await connection.execute(query("exporter_write_same"), row)).fetchone()
+    if same != (True,):
+        raise Problem(
+            409, f"jobId {row['job']!r} was used for another command.", parameter="jobId", expected="a new id"
+        )
+
+
+async def _result(store: Store, news: News, job_id: str, stopping: asyncio.Event) -> Response:
+    """Wait for the worker's answer; the database may come and go meanwhile, the command is safe in the queue."""
+    deadline = time.monotonic() + WAIT_FOR_RESULT
+    while (left := deadline - time.monotonic()) > 0 and not stopping.is_set():
+        try:
+            async with store.connection() as connection:
+                row = await (await connection.execute(query("exporter_write_result"), [job_id])).fetchone()
+        except DATABASE_ERRORS:
+            row = None
+        if row is not None:
+            return JSONResponse(row[0])
+        await news.wait("write_results", min(left, LOOK_EVERY))
+    return JSONResponse({"jobId": job_id, "status": "pending"}, 202)

@@ -1,0 +1,9 @@
+-- Devices that did not answer at their latest poll.
+SELECT d.device_id, d.name, d.address, count(*) AS points, max(l.good_time) AS good_time, max(l.reason) AS reason
+FROM device d
+JOIN point p ON p.device = d.id AND p.enabled
+JOIN last_value l ON l.point_id = p.id
+GROUP BY d.id
+HAVING max(l.time) FILTER (WHERE l.reason = 'no answer from the device')
+       > coalesce(max(l.time) FILTER (WHERE l.reason IS DISTINCT FROM 'no answer from the device'), '-infinity')
+ORDER BY d.device_id

@@ -1,0 +1,1 @@
+INSERT INTO audit (actor, action, subject, detail) VALUES (%s, %s, %s, %s)

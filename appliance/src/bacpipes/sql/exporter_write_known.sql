@@ -1,0 +1,1 @@
+SELECT FROM write_commands WHERE job_id = %s

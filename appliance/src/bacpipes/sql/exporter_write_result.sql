@@ -1,0 +1,1 @@
+SELECT result FROM write_results WHERE job_id = %s

@@ -1,0 +1,3 @@
+COPY points_stage (id, device_id, object_type, object_instance, name, dis, units, equip, equip_ref, function, quantity,
+                   substance, location, qualifier, interval_seconds, enabled, writable, minimum, maximum, states, topic,
+                   line) FROM STDIN

@@ -1,0 +1,7 @@
+UPDATE point p SET
+    name = s.name, dis = s.dis, units = s.units, equip = s.equip, equip_ref = s.equip_ref, function = s.function,
+    quantity = s.quantity, substance = s.substance, location = s.location, qualifier = s.qualifier,
+    interval_seconds = s.interval_seconds, enabled = s.enabled, writable = s.writable, minimum = s.minimum,
+    maximum = s.maximum, states = s.states, topic = s.topic, updated_at = now()
+FROM points_stage s
+WHERE p.id = s.id

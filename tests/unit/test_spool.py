@@ -1,0 +1,72 @@
+"""The spool: in order, bounded, and tolerant of what a power cut leaves."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from bacpipes.reading import Batch, Gap, Quality, Reading
+from bacpipes.spool import FULL, Spool
+
+
+def batch(cycle: int, readings: int = 3) -> Batch:
+    moments = [cycle * 1000 + n for n in range(readings)]
+    rows = [Reading(n, at, None if n else 1.5, Quality.BAD if n else Quality.GOOD, "é" if n else None)
+            for n, at in enumerate(moments)]  # fmt: skip
+    gap = Gap((1, 2), datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=UTC), "why")
+    return Batch(1, cycle, 5, rows, [gap])
+
+
+def test_what_goes_in_comes_out_in_order_also_after_a_restart(tmp_path: Path) -> None:
+    first = Spool(tmp_path, 10**6)
+    for cycle in range(3):
+        first.append(batch(cycle))
+    first.close()
+    second = Spool(tmp_path, 10**6)
+    second.append(batch(3))
+    assert list(second.batches()) == [batch(cycle) for cycle in range(4)]
+    second.clear()
+    assert second.empty
+    assert list(second.batches()) == []
+
+
+def test_a_full_spool_remembers_what_it_dropped_as_a_gap(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, 2000)
+    for cycle in range(100):
+        spool.append(batch(cycle))
+    kept = list(spool.batches())
+    assert spool.size <= 2000
+    assert kept == [batch(cycle) for cycle in range(len(kept))]
+    (gap,) = spool.gaps()
+    assert (gap.point_ids, gap.reason) == ((0, 1, 2), FULL)
+    assert gap.start.timestamp() == len(kept)
+    assert gap.end.timestamp() == pytest.approx(99.003)
+
+
+@pytest.mark.parametrize("cut", [1, 5, 9, 50])
+def test_a_torn_end_costs_only_the_last_record(tmp_path: Path, cut: int) -> None:
+    spool = Spool(tmp_path, 10**6)
+    for cycle in range(3):
+        spool.append(batch(cycle))
+    spool.close()
+    path = tmp_path / "spool"
+    path.write_bytes(path.read_bytes()[:-cut])
+    assert list(Spool(tmp_path, 10**6).batches()) == [batch(0), batch(1)]
+
+
+def test_a_damaged_record_is_not_taken_for_readings(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, 10**6)
+    spool.append(batch(0))
+    spool.append(batch(1))
+    spool.close()
+    data = bytearray((tmp_path / "spool").read_bytes())
+    data[len(data) * 3 // 4] ^= 0xFF
+    (tmp_path / "spool").write_bytes(data)
+    assert list(Spool(tmp_path, 10**6).batches()) == [batch(0)]
+
+
+def test_a_disk_that_can_not_be_written_is_a_gap_not_a_crash(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, 10**6)
+    (tmp_path / "spool").mkdir()
+    spool.append(batch(0))
+    assert len(spool.gaps()) == 1
