@@ -33,8 +33,8 @@ class Settings(BaseSettings):
     time_zone: str = Field("UTC", description="IANA zone of the site, for what people see and for bare dates")
     database_url: SecretStr = Field(description="libpq connection string or URI of the site's PostgreSQL")
     state_dir: Path = Field(Path("/var/lib/bacpipes"), description="spool, locks and the key of encrypted secrets")
-    log_format: Literal["console", "json"] = "json"
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["console", "json"] = Field("json", description="how log lines look: `json` or `console`")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="the least that is logged")
 
     # BACnet/IP
     bacnet_address: str = Field("0.0.0.0:47808", description="address/prefix:port of our BACnet/IP interface")
@@ -61,13 +61,14 @@ class Settings(BaseSettings):
     clock_check: bool = Field(True, description="refuse timed commands while the kernel's clock is not synchronised")
 
     # Exporter and the worker's own status page
-    http_host: str = "127.0.0.1"
-    http_port: int = Field(3001, ge=0, le=65535)
-    worker_http_host: str = "127.0.0.1"
-    worker_http_port: int = Field(9109, ge=0, le=65535)
-
-    # The key that encrypts secrets in the database; default: a file in state_dir, made on first use
-    secret_key: SecretStr | None = None
+    http_host: str = Field("127.0.0.1", description="address on which the exporter listens")
+    http_port: int = Field(3001, ge=0, le=65535, description="port of the exporter")
+    worker_http_host: str = Field("127.0.0.1", description="address of the worker's own status page; keep it local")
+    worker_http_port: int = Field(9109, ge=0, le=65535, description="port of the worker's own status page")
+    secret_key: SecretStr | None = Field(
+        None,
+        description="key of the secrets in the database; default: a file in the state directory, made on first use",
+    )
 
     @field_validator("site_id")
     @classmethod
