@@ -9,7 +9,8 @@ import subprocess
 import sys
 
 # command that proves it → Debian package
-PACKAGES = {"mosquitto": "mosquitto", "mosquitto_sub": "mosquitto-clients", "node": "nodejs", "npm": "npm"}
+PACKAGES = {"mosquitto": "mosquitto", "node": "nodejs", "npm": "npm"}
+ROOT_PACKAGES = {"debootstrap": "debootstrap"}  # a root with PostgreSQL 17 and TimescaleDB; without root it can't run
 
 
 def check_python() -> None:
@@ -25,7 +26,8 @@ def check_python() -> None:
 def check_packages() -> None:
     """Install what the tests use, or say what is missing."""
     path = os.environ["PATH"] + ":/usr/sbin:/usr/local/sbin"
-    missing = sorted({package for command, package in PACKAGES.items() if shutil.which(command, path=path) is None})
+    wanted = PACKAGES | (ROOT_PACKAGES if os.geteuid() == 0 else {})
+    missing = sorted({package for command, package in wanted.items() if shutil.which(command, path=path) is None})
     if not missing:
         return
     if os.geteuid() != 0 or shutil.which("apt-get") is None:

@@ -88,7 +88,7 @@ class Double:
 
 
 def reader(double: Double, max_apdu: int = 1476) -> DeviceReader:
-    return DeviceReader(double, Device(1, 1, "", "10.0.0.1", max_apdu, True))  # type: ignore[arg-type]
+    return DeviceReader(double, Device(1, 1, "", "10.0.0.1", "10.0.0.1", max_apdu, True))  # type: ignore[arg-type]
 
 
 POINTS = [point(id=n, object_instance=n) for n in range(100)]

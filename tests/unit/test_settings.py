@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 from bacpipes.errors import SettingsError
 from bacpipes.settings import PREFIX, Settings, load_settings
 

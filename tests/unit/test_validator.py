@@ -14,7 +14,7 @@ from bacpipes.validator import Policy, validate, validate_slot
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 NAME = "duxton.ahu.1.sp.humidity.air.return.effective"
-DEVICE = Device(1, 12345, "AHU-1", "10.0.0.1:47808", None, True)
+DEVICE = Device(1, 12345, "AHU-1", "10.0.0.1:47808", "10.0.0.1", None, True)
 
 
 def point(object_type: str = "analog-value", **changes: Any) -> Point:

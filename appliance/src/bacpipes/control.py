@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 
 import psycopg
 
-from bacpipes import migrate
+from bacpipes import schema
 from bacpipes.database import Connection, connect, first_line, schema_version
 from bacpipes.errors import AlreadyRunningError, UnavailableError
 from bacpipes.log import Transition, get_logger
@@ -41,7 +41,7 @@ class Control:
         while not stop.is_set():
             try:
                 connection = await connect(self._settings, "control")
-                migrate.check(await schema_version(connection))
+                schema.check(await schema_version(connection))
                 await self._lock(connection, patience)
                 await connection.execute("LISTEN bacpipes")
             except (psycopg.OperationalError, UnavailableError) as error:

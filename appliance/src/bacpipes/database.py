@@ -5,9 +5,10 @@ from importlib.resources import files
 from typing import Any
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict
 from psycopg_pool import AsyncConnectionPool
 
-from bacpipes.errors import UnavailableError
+from bacpipes.errors import SettingsError, UnavailableError
 from bacpipes.settings import Settings
 
 Connection = psycopg.AsyncConnection[Any]
@@ -24,9 +25,11 @@ def query(name: str) -> bytes:
 
 async def connect(settings: Settings, application: str) -> Connection:
     """One connection in autocommit mode, named in ``pg_stat_activity``; raise `UnavailableError` with the reason."""
+    url = settings.database_url.get_secret_value()
+    refuse_malformed(url)
     try:
         return await psycopg.AsyncConnection.connect(
-            settings.database_url.get_secret_value(),
+            url,
             autocommit=True,
             connect_timeout=CONNECT_TIMEOUT,
             tcp_user_timeout=TCP_TIMEOUT,
@@ -66,3 +69,17 @@ async def schema_version(connection: Connection) -> str | None:
 def first_line(error: BaseException) -> str:
     """An error's first line without a trailing stop; libpq's texts hold no password."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
+def refuse_malformed(url: str) -> None:
+    """A password that holds an @ or : as it is would be taken for a host or port, and be told in the error."""
+    try:
+        parts = conninfo_to_dict(url)
+    except psycopg.ProgrammingError:
+        parts = {"host": "@"}
+    ports = str(parts.get("port") or "0").split(",")
+    if "@" in str(parts.get("host") or "") or not all(port.isdigit() for port in ports):
+        raise SettingsError(
+            "BACPIPES_DATABASE_URL is not a PostgreSQL connection string.",
+            "In a URI, special characters of the password are percent-encoded: %40 for @, %3A for :, %2F for /.",
+        )

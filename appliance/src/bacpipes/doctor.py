@@ -14,7 +14,7 @@ from typing import Any
 
 import psycopg
 
-from bacpipes import clock, history, migrate, mqtt_config
+from bacpipes import clock, history, mqtt_config, schema
 from bacpipes.bacnet import parse_interface
 from bacpipes.database import CONNECT_TIMEOUT, connect, first_line, query, schema_version
 from bacpipes.errors import BacpipesError
@@ -77,11 +77,11 @@ async def examine(settings: Settings) -> list[Finding]:
 async def _database(settings: Settings) -> list[Finding]:
     async with await connect(settings, "doctor") as connection:
         version = connection.info.server_version
-        schema = await schema_version(connection)
-        migrate.check(schema)
+        current = await schema_version(connection)
+        schema.check(current)
     engine = await asyncio.to_thread(_engine, settings)
     name = engine.value if engine else "no history table"
-    return [Finding("database", Level.OK, f"PostgreSQL {version // 10000}.{version % 10000}, schema {schema}, {name}")]
+    return [Finding("database", Level.OK, f"PostgreSQL {version // 10000}.{version % 10000}, schema {current}, {name}")]
 
 
 def _engine(settings: Settings) -> history.Engine | None:

@@ -7,16 +7,14 @@ from typing import Any
 import psycopg
 from alembic import command
 from alembic.config import Config
-from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy import create_engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import StaticPool
 
-from bacpipes import history
-from bacpipes.database import CONNECT_TIMEOUT, first_line
-from bacpipes.errors import SchemaError, SettingsError, UnavailableError
+from bacpipes import history, schema
+from bacpipes.database import CONNECT_TIMEOUT, first_line, refuse_malformed
+from bacpipes.errors import SchemaError, UnavailableError
 from bacpipes.log import get_logger
 from bacpipes.migrations import DIRECTORY
 from bacpipes.settings import Settings
@@ -25,13 +23,6 @@ logger = get_logger(__name__)
 Connection = psycopg.Connection[Any]
 MIGRATION_LOCK = 0x62616370  # 'bacp'; one migration at a time
 OLDEST_SERVER = 14
-
-
-def head() -> str:
-    """The schema version that this code works with."""
-    revision = ScriptDirectory(str(DIRECTORY)).get_current_head()
-    assert revision is not None  # noqa: S101 - the package ships its migrations
-    return revision
 
 
 def migrate(settings: Settings) -> history.Engine:
@@ -44,37 +35,15 @@ def migrate(settings: Settings) -> history.Engine:
         _lock(connection)
         engine = _upgrade(connection, settings)
         history.maintain(connection, engine, settings.retention_days)
-    logger.info("schema is current", version=head(), engine=engine.value, engine_meaning=engine.meaning)
+    logger.info("schema is current", version=schema.head(), engine=engine.value, engine_meaning=engine.meaning)
     return engine
-
-
-def check(current: str | None) -> None:
-    """Raise `SchemaError` unless ``current`` (from `database.schema_version`) is this code's version."""
-    if current is None:
-        raise SchemaError("The database has no BacPipes schema.", "Run `bacpipes migrate`.")
-    if current == head():
-        return
-    if current not in _known():
-        raise _newer(current)
-    raise SchemaError(f"The database's schema is version {current}, this is for {head()}.", "Run `bacpipes migrate`.")
-
-
-def _known() -> set[str]:
-    return {script.revision for script in ScriptDirectory(str(DIRECTORY)).walk_revisions()}
-
-
-def _newer(current: str) -> SchemaError:
-    return SchemaError(
-        f"The database's schema is version {current}, newer than this version of BacPipes knows (it is for {head()}).",
-        "Upgrade BacPipes, or restore the backup that was made before the upgrade. Nothing was changed.",
-    )
 
 
 @contextmanager
 def _connection(settings: Settings) -> Iterator[Connection]:
     """A connection whose failures are told in one line that holds no password."""
     url = settings.database_url.get_secret_value()
-    _refuse_malformed(url)
+    refuse_malformed(url)
     try:
         connection = psycopg.connect(
             url, autocommit=True, connect_timeout=CONNECT_TIMEOUT, application_name="bacpipes migrate"
@@ -88,20 +57,6 @@ def _connection(settings: Settings) -> Iterator[Connection]:
         if connection.broken:
             raise UnavailableError(f"The database went away: {first_line(error)}.") from error
         raise SchemaError(f"The database refused the migration: {first_line(error)}.") from error
-
-
-def _refuse_malformed(url: str) -> None:
-    """A password that holds an @ or : as it is would be taken for a host or port, and be told in the error."""
-    try:
-        parts = conninfo_to_dict(url)
-    except psycopg.ProgrammingError:
-        parts = {"host": "@"}
-    ports = str(parts.get("port") or "0").split(",")
-    if "@" in str(parts.get("host") or "") or not all(port.isdigit() for port in ports):
-        raise SettingsError(
-            "BACPIPES_DATABASE_URL is not a PostgreSQL connection string.",
-            "In a URI, special characters of the password are percent-encoded: %40 for @, %3A for :, %2F for /.",
-        )
 
 
 def _refuse_unsuitable(connection: Connection) -> None:
@@ -139,10 +94,10 @@ def _upgrade(connection: Connection, settings: Settings) -> history.Engine:
 def _refuse_newer(connection: Connection) -> None:
     if connection.execute("SELECT to_regclass('bacpipes_schema')").fetchone() == (None,):
         return
-    known = _known()
+    known = schema.known()
     for (version,) in connection.execute("SELECT version_num FROM bacpipes_schema").fetchall():
         if version not in known:
-            raise _newer(version)
+            raise schema.newer(version)
 
 
 def _run_alembic(lent: Any) -> None:
@@ -152,6 +107,6 @@ def _run_alembic(lent: Any) -> None:
     try:
         command.upgrade(config, "head")
     except CommandError as error:
-        raise SchemaError(f"The schema could not be brought to version {head()}: {error}.") from error
+        raise SchemaError(f"The schema could not be brought to version {schema.head()}: {error}.") from error
     except DBAPIError as error:
         raise error.orig if isinstance(error.orig, psycopg.Error) else error from None

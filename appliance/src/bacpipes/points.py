@@ -8,19 +8,18 @@ from bacpipes.objects import OBJECT_TYPES, ObjectType
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A BACnet device; ``id`` is our row, ``device_id`` its BACnet instance, ``address`` as bacpypes3 reads it."""
+    """A BACnet device; ``id`` is our row, ``device_id`` its BACnet instance, ``address`` as bacpypes3 reads it.
+
+    ``ip`` is the address without its port, as payloads carry it; behind a router, all of ``network:mac``.
+    """
 
     id: int
     device_id: int
     name: str
     address: str
+    ip: str
     max_apdu: int | None
     read_multiple: bool
-
-    @property
-    def ip(self) -> str:
-        """The address without the port, as payloads carry it."""
-        return self.address.split(":")[0]
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 from psycopg.types.json import Jsonb
 
-from bacpipes import migrate
+from bacpipes import schema
 from bacpipes.database import CONNECT_TIMEOUT, first_line, query
 from bacpipes.errors import UnavailableError
 from bacpipes.haystack import choose_topic, short_topic
@@ -135,7 +135,7 @@ def connection_to(url: str, application: str) -> Iterator[Connection]:
         with psycopg.connect(
             url, autocommit=True, connect_timeout=CONNECT_TIMEOUT, application_name=f"bacpipes {application}"
         ) as connection:
-            migrate.check(_schema_version(connection))
+            schema.check(_schema_version(connection))
             yield connection
     except (psycopg.OperationalError, psycopg.errors.InsufficientPrivilege) as error:
         raise UnavailableError(f"The database can't be used: {first_line(error)}.") from None

@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 from psycopg.types.json import Jsonb
 
-from bacpipes import migrate
+from bacpipes import schema
 from bacpipes.database import Connection, query, schema_version
 from bacpipes.errors import InputError
 
@@ -107,4 +107,4 @@ async def _audit(connection: Connection, actor: str, action: str, subject: str, 
 
 
 async def _require_schema(connection: Connection) -> None:
-    migrate.check(await schema_version(connection))
+    schema.check(await schema_version(connection))

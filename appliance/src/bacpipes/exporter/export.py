@@ -127,6 +127,12 @@ class ExportResponse(Response):
         gone = asyncio.create_task(_disconnected(receive), name="export's client")
         try:
             await asyncio.wait({pump, gone}, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            # The server is stopping, and this task ends here; an error would only add a traceback to its log.
+            logger.warning("export: broken off", reason="the exporter is stopping")
+            if not self._started:
+                raise
+            return
         finally:
             # On a disconnect, and on shutdown, this is what cancels the query on the server.
             pump.cancel()

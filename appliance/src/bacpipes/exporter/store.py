@@ -10,7 +10,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import dict_row
 
-from bacpipes import database, migrate
+from bacpipes import database, schema
 from bacpipes.database import Connection, query
 from bacpipes.errors import SettingsError
 from bacpipes.settings import Settings
@@ -76,4 +76,4 @@ async def require_schema(connection: Connection) -> None:
 
 @cache  # it reads the migrations' files, and remembers only what passed
 def _check(version: str | None) -> None:
-    migrate.check(version)
+    schema.check(version)

@@ -127,7 +127,7 @@ async def _point(connection: Connection, site: str, command: Command) -> Point |
         "instance": command.object_instance,
     }
     row = await (await connection.execute(query("exporter_point"), values)).fetchone()
-    return Point(row[6], Device(*row[:6]), *row[7:]) if row else None
+    return Point(row[7], Device(*row[:7]), *row[8:]) if row else None
 
 
 def _refused(command: Command, point: Point | None, settings: Settings) -> list[Violation]:

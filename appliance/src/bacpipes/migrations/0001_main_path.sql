@@ -7,6 +7,8 @@ CREATE TABLE device (
     device_id        integer NOT NULL CHECK (device_id BETWEEN 0 AND 4194302),
     name             text    NOT NULL DEFAULT '',
     address          text    NOT NULL,               -- 'host' or 'host:port', or 'network:mac' behind a router
+    ip               text GENERATED ALWAYS AS (
+        coalesce(substring(address FROM '^[0-9]+[.][0-9]+[.][0-9]+[.][0-9]+'), address)) STORED,
     vendor           text,
     model            text,
     max_apdu         integer,

@@ -14,7 +14,7 @@ CREATE INDEX reading_time ON reading (time DESC);
 -- What people and tools query: the seeds' columns.
 CREATE VIEW sensor_readings AS
 SELECT r.time, p.site AS site_id, p.equip AS equipment_type, p.equip_ref AS equipment_id,
-       d.device_id, d.name AS device_name, split_part(d.address, ':', 1) AS device_ip,
+       d.device_id, d.name AS device_name, d.ip AS device_ip,
        p.object_type, p.object_instance, p.id AS point_id, p.name AS point_name, p.haystack_name, p.dis,
        r.value, p.units, (ARRAY['good', 'uncertain', 'bad'])[r.quality + 1] AS quality,
        r.poll_duration, r.poll_cycle

@@ -12,7 +12,7 @@ CROSS JOIN LATERAL (
            regexp_replace(nullif(point.dis, ''), E'^(?=[-=+@\t\r\n])', '''') AS dis,
            regexp_replace(nullif(point.units, ''), E'^(?=[-=+@\t\r\n])', '''') AS units,
            regexp_replace(nullif(device.name, ''), E'^(?=[-=+@\t\r\n])', '''') AS device_name,
-           regexp_replace(split_part(device.address, ':', 1), E'^(?=[-=+@\t\r\n])', '''') AS device_ip,
+           regexp_replace(device.ip, E'^(?=[-=+@\t\r\n])', '''') AS device_ip,
            point.object_type, point.object_instance
     FROM point JOIN device ON device.id = point.device
     WHERE point.id = r.point_id

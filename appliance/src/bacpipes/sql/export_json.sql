@@ -8,7 +8,7 @@ CROSS JOIN LATERAL (
     SELECT '","haystack_name":' || coalesce(to_json(point.haystack_name)::text, 'null')
            || ',"dis":' || to_json(point.dis) || ',"value":' AS head,
            ',"units":' || to_json(point.units) || ',"quality":"' AS middle,
-           '","device_name":' || to_json(device.name) || ',"device_ip":' || to_json(split_part(device.address, ':', 1))
+           '","device_name":' || to_json(device.name) || ',"device_ip":' || to_json(device.ip)
            || ',"object_type":' || to_json(point.object_type) || ',"object_instance":' || point.object_instance || '}'
            AS tail
     FROM point JOIN device ON device.id = point.device

@@ -1,4 +1,4 @@
-SELECT p.id, d.device_id AS "deviceId", d.name AS "deviceName", split_part(d.address, ':', 1) AS "deviceIp",
+SELECT p.id, d.device_id AS "deviceId", d.name AS "deviceName", d.ip AS "deviceIp",
        p.object_type AS "objectType", p.object_instance AS "objectInstance", p.name AS "pointName",
        p.haystack_name AS "haystackName", p.dis, p.units, p.site AS "siteId", p.equip AS "equipmentType",
        p.equip_ref AS "equipmentId", p.topic, p.interval_seconds AS "interval", p.enabled, p.writable AS "isWritable",
