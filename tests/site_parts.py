@@ -75,13 +75,15 @@ class Site:
             await worker
 
     def spawn_worker(self, **environment: str) -> subprocess.Popen[str]:
-        """In a process of its own; its log comes on standard error."""
-        return subprocess.Popen(
+        """In a process of its own, which ends with the site at the latest; its log comes on standard error."""
+        worker = subprocess.Popen(
             [sys.executable, "-m", "bacpipes", "worker"],
             env=self.environment() | environment,
             stderr=subprocess.PIPE,
             text=True,
         )
+        self._stack.callback(worker.kill)
+        return worker
 
     def environment(self) -> dict[str, str]:
         """The settings as variables."""

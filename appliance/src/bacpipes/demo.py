@@ -195,8 +195,7 @@ class Demo:
             lambda: next((t for t, p in self.watcher.latest.items() if _is(p, SETPOINT)), None),
             "the setpoint's reading",
         )
-        shown = {p["dis"]: (t, p) for t, p in list(self.watcher.recent)[::7]}
-        return "\n".join(_line(topic, payload) for topic, payload in list(shown.values())[:SHOWN])
+        return "\n".join(_line(topic, self.watcher.latest[topic]) for topic in _one_per_equipment(self.watcher.latest))
 
     def write_setpoint(self) -> str:
         """Write a setpoint by MQTT, and see the value change in the next readings."""
@@ -384,6 +383,15 @@ def _is(payload: dict[str, Any], wanted: dict[str, Any]) -> bool:
 def _line(topic: str, payload: dict[str, Any]) -> str:
     value = "—" if payload["value"] is None else f"{payload['value']:.2f}"
     return f"{payload['timestamp'][11:19]}  {value:>9} {payload['units']:<6} {payload['quality']:<9} {topic}"
+
+
+def _one_per_equipment(latest: dict[str, dict[str, Any]]) -> list[str]:
+    """Topics to show: of each equipment a temperature, or else something with units."""
+    shown: dict[str, str] = {}
+    for topic in sorted(latest, key=lambda topic: (latest[topic]["units"] != "°C", topic)):
+        if latest[topic]["units"]:
+            shown.setdefault(topic.split("/")[1], topic)
+    return list(shown.values())[:SHOWN]
 
 
 def _brief(result: dict[str, Any]) -> str:
