@@ -14,13 +14,14 @@ from typing import Any, Self
 
 import psycopg
 
-from bacpipes import mqtt_config, points_import
 from bacpipes.database import connect
 from bacpipes.embedded import LOOPBACK, EmbeddedBroker, free_port
-from bacpipes.points_csv import read_points
+from bacpipes.mqtt import config as mqtt_config
+from bacpipes.points import importer as points_import
+from bacpipes.points.csv_file import read_points
 from bacpipes.settings import Settings
 from bacpipes.simulator.building import Building
-from bacpipes.worker import Worker
+from bacpipes.worker.service import Worker
 from mqtt_parts import Observer, until
 
 BASE = "127.0.22.1"

@@ -13,9 +13,9 @@ from pathlib import Path
 import structlog
 from pydantic import SecretStr
 
-from bacpipes import mqtt_session
-from bacpipes.mqtt_client import MqttClient
-from bacpipes.mqtt_config import MqttConfig
+from bacpipes.mqtt import session as mqtt_session
+from bacpipes.mqtt.client import MqttClient
+from bacpipes.mqtt.config import MqttConfig
 from mqtt_parts import Mosquitto
 
 BATCH = 500  # readings that one commit hands to the publisher

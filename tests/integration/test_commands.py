@@ -12,7 +12,7 @@ import pytest
 
 from bacpipes.embedded import LOOPBACK, EmbeddedBroker
 from bacpipes.settings import Settings
-from bacpipes.write_request import WriteRequest, request_write
+from bacpipes.writes.request import WriteRequest, request_write
 from mqtt_parts import until
 from site_parts import AHU, SETPOINT, Site
 

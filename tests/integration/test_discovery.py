@@ -15,9 +15,9 @@ from bacpipes.bacnet import BacnetClient, IAm, PropertyResult
 from bacpipes.cli.discover import discover as command
 from bacpipes.discovery import DeviceFound, DeviceRead, Event, ObjectRead, Problem, Scope, discover
 from bacpipes.errors import UnavailableError
-from bacpipes.points_csv import read_points
-from bacpipes.points_import import import_points
-from bacpipes.points_rows import Key, PointRow
+from bacpipes.points.csv_file import read_points
+from bacpipes.points.importer import import_points
+from bacpipes.points.rows import Key, PointRow
 from bacpipes.simulator import Building
 
 US = "127.0.21.200/32:47809"

@@ -10,8 +10,8 @@ from click.testing import CliRunner, Result
 
 from bacpipes.cli.points import points as command
 from bacpipes.errors import InputError, UnavailableError
-from bacpipes.legacy import Legacy, read_legacy
-from bacpipes.points_import import load_stored
+from bacpipes.points.importer import load_stored
+from bacpipes.points.legacy import Legacy, read_legacy
 from bacpipes.secret_box import secret_box
 from bacpipes.settings import Settings
 

@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from bacpipes import certificates, mqtt_session
 from bacpipes.embedded import EmbeddedBroker, free_port
-from bacpipes.mqtt_client import Backoff, MqttClient, NotConnectedError, ReceivedMessage
-from bacpipes.mqtt_config import MqttConfig
+from bacpipes.mqtt import certificates
+from bacpipes.mqtt import session as mqtt_session
+from bacpipes.mqtt.client import Backoff, MqttClient, NotConnectedError, ReceivedMessage
+from bacpipes.mqtt.config import MqttConfig
 from mqtt_parts import (
     CONNACK_OK,
     CONNACK_OK_5,

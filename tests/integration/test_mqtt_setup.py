@@ -9,12 +9,13 @@ import pytest
 from click.testing import CliRunner, Result
 from psycopg.rows import dict_row
 
-from bacpipes import database, mqtt_config
+from bacpipes import database
 from bacpipes.cli import cli
 from bacpipes.embedded import free_port
 from bacpipes.errors import BacpipesError, InputError
-from bacpipes.mqtt_check import TestResult, test_connection
-from bacpipes.mqtt_config import MqttConfig
+from bacpipes.mqtt import config as mqtt_config
+from bacpipes.mqtt.check import TestResult, test_connection
+from bacpipes.mqtt.config import MqttConfig
 from bacpipes.settings import Settings
 from conftest import SITE, make_settings
 from mqtt_parts import Mosquitto, scripted_broker, suback

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from bacpipes.cli.points import points as command
 from bacpipes.errors import InputError, SchemaError, SettingsError, UnavailableError
-from bacpipes.points_csv import read_points, write_points
-from bacpipes.points_import import Plan, connection_to, import_points, load_stored
-from bacpipes.points_rows import COLUMNS, TAGS
+from bacpipes.points.csv_file import read_points, write_points
+from bacpipes.points.importer import Plan, connection_to, import_points, load_stored
+from bacpipes.points.rows import COLUMNS, TAGS
 
 SITE = "duxton"
 GOOD = {
@@ -242,7 +242,7 @@ def test_an_import_waits_for_another_and_readers_do_not(
     connection: psycopg.Connection[Any], database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run(connection, lines({}))
-    monkeypatch.setattr("bacpipes.points_import.LOCK_TIMEOUT", "200ms")
+    monkeypatch.setattr("bacpipes.points.importer.LOCK_TIMEOUT", "200ms")
     with psycopg.connect(database_url) as other:
         other.execute("LOCK TABLE device, point IN SHARE ROW EXCLUSIVE MODE")
         with connection_to(database_url, "test") as third:

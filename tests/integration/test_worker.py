@@ -12,12 +12,12 @@ import httpx
 import psycopg
 import pytest
 
-from bacpipes import mqtt_config
 from bacpipes.database import connect
 from bacpipes.embedded import LOOPBACK, EmbeddedBroker, EmbeddedPostgres
 from bacpipes.errors import AlreadyRunningError, SchemaError
+from bacpipes.mqtt import config as mqtt_config
 from bacpipes.settings import Settings
-from bacpipes.worker import Worker
+from bacpipes.worker.service import Worker
 from mqtt_parts import Mosquitto, until
 from site_parts import AHU, SENSOR_TOPIC, SETPOINT, SETPOINT_TOPIC, Site
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bacpipes.command import MalformedCommandError, json_safe, parse
 from bacpipes.payload import encode
+from bacpipes.writes.command import MalformedCommandError, json_safe, parse
 
 # The seeds' example, field by field.
 EXAMPLE = {

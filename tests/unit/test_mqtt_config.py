@@ -7,11 +7,11 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import SecretStr
 
-from bacpipes import mqtt_config
-from bacpipes.certificates import Identity, describe, parse, tls_context
-from bacpipes.certificates import check as check_certificates
 from bacpipes.errors import InputError, SettingsError
-from bacpipes.mqtt_config import MqttConfig, check, environment
+from bacpipes.mqtt import config as mqtt_config
+from bacpipes.mqtt.certificates import Identity, describe, parse, tls_context
+from bacpipes.mqtt.certificates import check as check_certificates
+from bacpipes.mqtt.config import MqttConfig, check, environment
 from bacpipes.settings import load_settings
 from pki import DAY, Authority, private_pem
 

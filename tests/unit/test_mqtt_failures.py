@@ -7,9 +7,9 @@ import pytest
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.reasoncodes import ReasonCode
 
-from bacpipes import mqtt_failures
-from bacpipes.mqtt_client import Backoff, _Tries
-from bacpipes.mqtt_config import MqttConfig
+from bacpipes.mqtt import failures as mqtt_failures
+from bacpipes.mqtt.client import Backoff, _Tries
+from bacpipes.mqtt.config import MqttConfig
 
 PLAIN = MqttConfig(broker="10.0.60.3", enabled=True)
 USER = MqttConfig(broker="10.0.60.3", username="u", enabled=True)

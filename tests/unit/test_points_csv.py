@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bacpipes import points_csv
 from bacpipes.errors import InputError
 from bacpipes.haystack import BadNameError, normalise
 from bacpipes.objects import MAX_INSTANCE, OBJECT_TYPES, Kind
-from bacpipes.points_csv import PointFile, read_points, write_points
-from bacpipes.points_rows import (
+from bacpipes.points import csv_file as points_csv
+from bacpipes.points.csv_file import PointFile, read_points, write_points
+from bacpipes.points.rows import (
     COLUMNS,
     NO_TAGS,
     TAGS,

@@ -3,7 +3,7 @@
 import pytest
 from bacpypes3.basetypes import EngineeringUnits
 
-from bacpipes.points_units import _SIGNS, unit_text
+from bacpipes.points.units import _SIGNS, unit_text
 from bacpipes.simulator import units
 
 NAMES = {str(EngineeringUnits(number)) for number in EngineeringUnits._enum_map.values()}

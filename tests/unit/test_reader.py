@@ -17,8 +17,8 @@ from bacpipes.bacnet import (
     RejectedError,
 )
 from bacpipes.points import Device
-from bacpipes.reader import DeviceReader, judge
 from bacpipes.reading import Quality
+from bacpipes.worker.reader import DeviceReader, judge
 
 OBJECT = ("analog-value", 120)
 

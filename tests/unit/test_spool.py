@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from bacpipes.reading import Batch, Gap, Quality, Reading
-from bacpipes.spool import FULL, Spool
+from bacpipes.worker.spool import FULL, Spool
 
 
 def batch(cycle: int, readings: int = 3) -> Batch:

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bacpipes.command import Command
 from bacpipes.points import Device, Point
-from bacpipes.validator import Policy, validate, validate_slot
+from bacpipes.writes.command import Command
+from bacpipes.writes.validator import Policy, validate, validate_slot
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 NAME = "duxton.ahu.1.sp.humidity.air.return.effective"

@@ -26,8 +26,8 @@ from bacpipes.bacnet import (
 )
 from bacpipes.errors import UnavailableError
 from bacpipes.objects import MAX_INSTANCE, OBJECT_TYPES, Kind
-from bacpipes.points_rows import DEFAULT_INTERVAL, NO_TAGS, PointRow, tidy_text
-from bacpipes.points_units import unit_text
+from bacpipes.points.rows import DEFAULT_INTERVAL, NO_TAGS, PointRow, tidy_text
+from bacpipes.points.units import unit_text
 
 PARALLEL_DEVICES = 16
 PARALLEL_WHO_IS = 64

@@ -14,11 +14,12 @@ from typing import Any
 
 import psycopg
 
-from bacpipes import clock, history, mqtt_config, schema
+from bacpipes import clock, history, schema
 from bacpipes.bacnet import parse_interface
 from bacpipes.database import CONNECT_TIMEOUT, connect, first_line, query, schema_version
 from bacpipes.errors import BacpipesError
-from bacpipes.mqtt_check import test_connection
+from bacpipes.mqtt import config as mqtt_config
+from bacpipes.mqtt.check import test_connection
 from bacpipes.settings import Settings
 
 GIGABYTE = 1024**3

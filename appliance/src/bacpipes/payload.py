@@ -4,10 +4,10 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
-from bacpipes.command import Command, MalformedCommandError, json_safe
 from bacpipes.points import Point
 from bacpipes.reading import Reading, iso_milliseconds, to_datetime
-from bacpipes.validator import Violation
+from bacpipes.writes.command import Command, MalformedCommandError, json_safe
+from bacpipes.writes.validator import Violation
 
 VALIDATION_FAILED = "Validation failed"
 POINT_NOT_FOUND = "Point not found"

@@ -17,9 +17,9 @@ from bacpipes.bacnet import BacnetClient
 from bacpipes.cli.points import output_file
 from bacpipes.errors import ExitCode
 from bacpipes.objects import MAX_INSTANCE
-from bacpipes.points_csv import write_points
-from bacpipes.points_report import counted
-from bacpipes.points_rows import CellError, PointRow, canonical_address, protect_text
+from bacpipes.points.csv_file import write_points
+from bacpipes.points.report import counted
+from bacpipes.points.rows import CellError, PointRow, canonical_address, protect_text
 from bacpipes.settings import SECRETS_DIRECTORY, Settings, load_settings
 
 MAX_ADDRESSES = 4096

@@ -11,11 +11,12 @@ from typing import Any, TypeVar
 
 import click
 
-from bacpipes import certificates, mqtt_config
 from bacpipes.database import Connection, connect
 from bacpipes.errors import BacpipesError, ExitCode, InputError
-from bacpipes.mqtt_check import test_connection
-from bacpipes.mqtt_config import OPTIONAL, PREFIX, MqttConfig
+from bacpipes.mqtt import certificates
+from bacpipes.mqtt import config as mqtt_config
+from bacpipes.mqtt.check import test_connection
+from bacpipes.mqtt.config import OPTIONAL, PREFIX, MqttConfig
 from bacpipes.settings import Settings, load_settings
 
 Result = TypeVar("Result")

@@ -11,9 +11,13 @@ from typing import Any, BinaryIO
 
 import click
 
-from bacpipes import database, legacy, mqtt_config, points_import, points_report, secret_box
+from bacpipes import database, secret_box
 from bacpipes.errors import InputError, UnavailableError
-from bacpipes.points_csv import PointFile, read_points, write_points
+from bacpipes.mqtt import config as mqtt_config
+from bacpipes.points import importer as points_import
+from bacpipes.points import legacy
+from bacpipes.points import report as points_report
+from bacpipes.points.csv_file import PointFile, read_points, write_points
 from bacpipes.settings import SECRETS_DIRECTORY, Settings, load_settings
 
 DATABASE_VARIABLE = "BACPIPES_DATABASE_URL"

@@ -9,7 +9,7 @@ import click
 from bacpipes.errors import ExitCode, InputError
 from bacpipes.objects import OBJECT_TYPES
 from bacpipes.settings import load_settings
-from bacpipes.write_request import WriteRequest, request_write
+from bacpipes.writes.request import WriteRequest, request_write
 
 
 def _object(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple[str, int]:

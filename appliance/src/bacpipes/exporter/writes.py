@@ -16,7 +16,6 @@ from fastapi import APIRouter, Depends, Request
 from psycopg.types.json import Jsonb
 from starlette.responses import JSONResponse, Response
 
-from bacpipes.command import Command, MalformedCommandError, from_fields, json_safe
 from bacpipes.database import Connection, query
 from bacpipes.exporter.auth import Identity, require
 from bacpipes.exporter.news import News
@@ -27,8 +26,9 @@ from bacpipes.points import Device, Point
 from bacpipes.reading import iso_milliseconds
 from bacpipes.settings import Settings
 from bacpipes.tokens import Role
-from bacpipes.validator import Policy, Violation, validate
-from bacpipes.values import convert
+from bacpipes.writes.command import Command, MalformedCommandError, from_fields, json_safe
+from bacpipes.writes.validator import Policy, Violation, validate
+from bacpipes.writes.values import convert
 
 router = APIRouter()
 

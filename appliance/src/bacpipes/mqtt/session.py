@@ -25,10 +25,11 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from bacpipes import certificates, mqtt_failures
 from bacpipes.errors import BacpipesError
-from bacpipes.mqtt_config import MqttConfig
-from bacpipes.mqtt_failures import Failure, MqttError, NotConnectedError
+from bacpipes.mqtt import certificates
+from bacpipes.mqtt import failures as mqtt_failures
+from bacpipes.mqtt.config import MqttConfig
+from bacpipes.mqtt.failures import Failure, MqttError, NotConnectedError
 
 Message = tuple[str, bytes]  # topic, payload
 

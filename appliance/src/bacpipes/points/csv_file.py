@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, BinaryIO, TextIO
 
 from bacpipes.errors import InputError
-from bacpipes.points_rows import (
+from bacpipes.points.rows import (
     COLUMNS,
     NO_TAGS,
     REQUIRED,

@@ -8,27 +8,29 @@ from contextlib import AsyncExitStack
 
 import psycopg
 
-from bacpipes import history, log_store, mqtt_config
+from bacpipes import history
 from bacpipes.bacnet import BacnetClient
-from bacpipes.commands import CommandService
-from bacpipes.committer import Committer
-from bacpipes.control import Control
 from bacpipes.database import Connection, first_line
-from bacpipes.directory import Directory
 from bacpipes.errors import BacpipesError, UnavailableError
-from bacpipes.grid import Grid
 from bacpipes.log import Transition, get_logger
 from bacpipes.metrics import WorkerMetrics
-from bacpipes.mqtt_client import MqttClient, ReceivedMessage
-from bacpipes.mqtt_config import MqttConfig
+from bacpipes.mqtt import config as mqtt_config
+from bacpipes.mqtt.client import MqttClient, ReceivedMessage
+from bacpipes.mqtt.config import MqttConfig
 from bacpipes.points import Point
-from bacpipes.poller import DevicePoller, gaps_since
-from bacpipes.publisher import Publisher
-from bacpipes.reader import DeviceReader, by_device
+from bacpipes.points.directory import Directory
 from bacpipes.reading import Batch
 from bacpipes.settings import Settings
-from bacpipes.spool import Spool
-from bacpipes.status_server import Reason, StatusServer
+from bacpipes.worker import log_store
+from bacpipes.worker.committer import Committer
+from bacpipes.worker.control import Control
+from bacpipes.worker.grid import Grid
+from bacpipes.worker.poller import DevicePoller, gaps_since
+from bacpipes.worker.publisher import Publisher
+from bacpipes.worker.reader import DeviceReader, by_device
+from bacpipes.worker.spool import Spool
+from bacpipes.worker.status_server import Reason, StatusServer
+from bacpipes.writes.service import CommandService
 
 logger = get_logger(__name__)
 

@@ -7,11 +7,12 @@ import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from bacpipes import certificates, mqtt_failures
 from bacpipes.errors import BacpipesError
-from bacpipes.mqtt_config import MqttConfig
-from bacpipes.mqtt_failures import Failure
-from bacpipes.mqtt_session import ANSWER_WITHIN, CONNECT_WITHIN, Session
+from bacpipes.mqtt import certificates
+from bacpipes.mqtt import failures as mqtt_failures
+from bacpipes.mqtt.config import MqttConfig
+from bacpipes.mqtt.failures import Failure
+from bacpipes.mqtt.session import ANSWER_WITHIN, CONNECT_WITHIN, Session
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ from bacpypes3.basetypes import BinaryPV
 from bacpypes3.primitivedata import Null, Real, Unsigned
 
 from bacpipes.bacnet import BacnetClient, BacnetError, MalformedError, NoAnswerError, RefusedError, to_number
-from bacpipes.command import Command
 from bacpipes.objects import Kind
 from bacpipes.points import Point
-from bacpipes.validator import Violation, no_priority_array, validate_slot
-from bacpipes.values import same
+from bacpipes.writes.command import Command
+from bacpipes.writes.validator import Violation, no_priority_array, validate_slot
+from bacpipes.writes.values import same
 
 VALUE, ARRAY = "present-value", "priority-array"
 _SLOTS = 16

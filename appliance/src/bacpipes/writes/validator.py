@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from bacpipes.command import Command
 from bacpipes.haystack import SETPOINT, function_of
 from bacpipes.objects import Kind
 from bacpipes.points import Point
 from bacpipes.settings import Settings
-from bacpipes.values import BadValueError, convert, same
+from bacpipes.writes.command import Command
+from bacpipes.writes.values import BadValueError, convert, same
 
 LOWEST_PRIORITY = 16
 MINIMUM_ON_OFF = 6  # ASHRAE 135, clause 19.2.3: reserved for the device's own minimum on/off time

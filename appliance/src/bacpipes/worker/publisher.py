@@ -7,16 +7,16 @@ from typing import Any
 
 import psycopg
 
-from bacpipes import log_store
 from bacpipes.database import Connection, connect, first_line
-from bacpipes.directory import Directory
 from bacpipes.errors import UnavailableError
 from bacpipes.log import Transition, get_logger
 from bacpipes.metrics import WorkerMetrics
-from bacpipes.mqtt_client import MqttClient, NotConnectedError
+from bacpipes.mqtt.client import MqttClient, NotConnectedError
 from bacpipes.payload import encode, reading_payload
+from bacpipes.points.directory import Directory
 from bacpipes.reading import Batch, Reading
 from bacpipes.settings import Settings
+from bacpipes.worker import log_store
 
 logger = get_logger(__name__)
 

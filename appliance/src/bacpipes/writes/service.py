@@ -8,20 +8,22 @@ from typing import Any
 
 import psycopg
 
-from bacpipes import clock, write_ledger, writer
+from bacpipes import clock
 from bacpipes.bacnet import BacnetClient, BacnetError
-from bacpipes.command import Command, MalformedCommandError, from_fields, json_safe, parse
 from bacpipes.database import Connection, connect, first_line
-from bacpipes.directory import Directory
 from bacpipes.errors import UnavailableError
 from bacpipes.log import Transition, get_logger
 from bacpipes.metrics import WorkerMetrics
-from bacpipes.mqtt_client import ReceivedMessage
+from bacpipes.mqtt.client import ReceivedMessage
 from bacpipes.payload import malformed_payload, refusal, result_payload
 from bacpipes.points import Point
+from bacpipes.points.directory import Directory
 from bacpipes.settings import Settings
-from bacpipes.validator import Policy, Violation, validate
-from bacpipes.values import convert
+from bacpipes.writes import ledger as write_ledger
+from bacpipes.writes import writer
+from bacpipes.writes.command import Command, MalformedCommandError, from_fields, json_safe, parse
+from bacpipes.writes.validator import Policy, Violation, validate
+from bacpipes.writes.values import convert
 
 logger = get_logger(__name__)
 

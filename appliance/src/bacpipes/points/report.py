@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from bacpipes.points_csv import PointFile, Problems
-from bacpipes.points_import import Change, DeviceRow, Plan, StoredPoint, describe
-from bacpipes.points_rows import Problem
+from bacpipes.points.csv_file import PointFile, Problems
+from bacpipes.points.importer import Change, DeviceRow, Plan, StoredPoint, describe
+from bacpipes.points.rows import Problem
 
 LIMIT = 50  # lines of one kind; the rest are counted
 

@@ -6,14 +6,14 @@ from contextlib import suppress
 
 import psycopg
 
-from bacpipes import log_store
 from bacpipes.database import Connection, connect, first_line
 from bacpipes.errors import UnavailableError
 from bacpipes.log import Transition, get_logger
 from bacpipes.metrics import WorkerMetrics
 from bacpipes.reading import Batch, Gap, to_datetime
 from bacpipes.settings import Settings
-from bacpipes.spool import Spool
+from bacpipes.worker import log_store
+from bacpipes.worker.spool import Spool
 
 logger = get_logger(__name__)
 

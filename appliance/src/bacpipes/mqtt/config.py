@@ -16,10 +16,10 @@ from psycopg.types.json import Jsonb
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from bacpipes import certificates
-from bacpipes.certificates import Identity
 from bacpipes.database import Connection, query
 from bacpipes.errors import BacpipesError, InputError, SettingsError
+from bacpipes.mqtt import certificates
+from bacpipes.mqtt.certificates import Identity
 from bacpipes.secret_box import SecretBox, secret_box
 from bacpipes.settings import SECRETS_DIRECTORY, Settings
 

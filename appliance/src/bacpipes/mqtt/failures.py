@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from paho.mqtt.reasoncodes import ReasonCode
 
 from bacpipes.errors import BacpipesError, UnavailableError
-from bacpipes.mqtt_config import MqttConfig
+from bacpipes.mqtt.config import MqttConfig
 
 # Codes of MQTT 5; paho hands those of 3.1.1 over as these.
 UNSUPPORTED_PROTOCOL, BAD_CREDENTIALS, NOT_AUTHORIZED = 0x84, 0x86, 0x87

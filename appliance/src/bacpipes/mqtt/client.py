@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from bacpipes import mqtt_failures
 from bacpipes.log import Transition, get_logger
-from bacpipes.mqtt_config import MqttConfig
-from bacpipes.mqtt_failures import Failure, MqttError, NotConnectedError
-from bacpipes.mqtt_session import Message, ReceivedMessage, Refused, Session, Will
+from bacpipes.mqtt import failures as mqtt_failures
+from bacpipes.mqtt.config import MqttConfig
+from bacpipes.mqtt.failures import Failure, MqttError, NotConnectedError
+from bacpipes.mqtt.session import Message, ReceivedMessage, Refused, Session, Will
 
 __all__ = ["Backoff", "MqttClient", "NotConnectedError", "ReceivedMessage", "Refused"]
 

@@ -5,11 +5,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from bacpipes.bacnet import BacnetError
-from bacpipes.grid import Grid
 from bacpipes.log import Transition, get_logger
 from bacpipes.points import Device, Point
-from bacpipes.reader import DeviceReader, failures
 from bacpipes.reading import Batch, Gap, Reading, to_datetime
+from bacpipes.worker.grid import Grid
+from bacpipes.worker.reader import DeviceReader, failures
 
 logger = get_logger(__name__)
 

@@ -19,8 +19,8 @@ from bacpipes.database import CONNECT_TIMEOUT, first_line, query
 from bacpipes.errors import InputError, UnavailableError
 from bacpipes.haystack import BadNameError, HaystackName, normalise, split_haystack_name
 from bacpipes.objects import OBJECT_TYPES
-from bacpipes.points_csv import PointFile
-from bacpipes.points_rows import (
+from bacpipes.points.csv_file import PointFile
+from bacpipes.points.rows import (
     MAX_INTERVAL,
     TAGS,
     Key,

@@ -14,8 +14,8 @@ from bacpipes import schema
 from bacpipes.database import CONNECT_TIMEOUT, first_line, query
 from bacpipes.errors import UnavailableError
 from bacpipes.haystack import choose_topic, short_topic
-from bacpipes.points_csv import PointFile, Problems
-from bacpipes.points_rows import TAGS, Key, PointRow, Problem, check_row, number_text
+from bacpipes.points.csv_file import PointFile, Problems
+from bacpipes.points.rows import TAGS, Key, PointRow, Problem, check_row, number_text
 
 Connection = psycopg.Connection[Any]
 LOCK_TIMEOUT = "10s"

@@ -1,0 +1,1 @@
+"""The connection to broker A: configuration, certificates, the client, and a test of it."""

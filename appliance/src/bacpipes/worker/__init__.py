@@ -1,0 +1,1 @@
+"""The worker process: polls, commits, publishes, and carries out commands."""
