@@ -224,6 +224,19 @@ async def test_a_command_for_another_site_is_ignored(site: Site) -> None:
     assert [write.value for write in site.building.writes] == [71.0]
 
 
+async def test_a_retained_command_is_not_executed(site: Site) -> None:
+    job = "retained-1"
+    payload = json.dumps(SETPOINT | {"jobId": job, "value": 70.0}).encode()
+    await site.stop_worker()
+    site.observer.publish(COMMAND_TOPIC, payload, retain=True)
+    try:
+        site.start_worker()
+        assert (await site.result(job))["codes"] == ["command-retained"]
+        assert site.building.writes == []
+    finally:
+        site.observer.publish(COMMAND_TOPIC, b"", retain=True)
+
+
 # --- at most once
 
 

@@ -4,7 +4,7 @@ import asyncio
 import collections
 import socket
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from bacpipes.database import query
 from bacpipes.embedded import EmbeddedPostgres
 from bacpipes.exporter import export
 from bacpipes.settings import Settings
@@ -72,7 +73,7 @@ class Client:
         await asyncio.Event().wait()
         raise AssertionError
 
-    async def send(self, message: dict[str, Any]) -> None:
+    async def send(self, message: MutableMapping[str, Any]) -> None:
         body = message.get("body", b"")
         self.bytes += len(body)
         self.lines += body.count(b"\n")
@@ -83,7 +84,7 @@ class Client:
             await asyncio.Event().wait()
 
 
-def request(query: str, headers: dict[str, str]) -> dict[str, Any]:
+def request(parameters: str, headers: dict[str, str]) -> dict[str, Any]:
     raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
     return {
         "type": "http",
@@ -93,7 +94,7 @@ def request(query: str, headers: dict[str, str]) -> dict[str, Any]:
         "raw_path": EXPORT.encode(),
         "root_path": "",
         "scheme": "http",
-        "query_string": query.encode(),
+        "query_string": parameters.encode(),
         "headers": raw,
         "client": ("127.0.0.1", 1),
         "server": ("127.0.0.1", 80),
@@ -128,9 +129,9 @@ def test_the_plan_takes_the_order_from_the_index(settings: Settings, analyzed: b
         execute(url, "ANALYZE")
     for name in ("export_csv", "export_json"):
         with psycopg.connect(url) as connection, psycopg.ClientCursor(connection) as cursor:
-            cursor.execute(export.query("export_plan"))
+            cursor.execute(query("export_plan"))
             values = {"start": "2020-01-01", "end": "2030-01-01", "point": None}
-            cursor.execute(b"EXPLAIN " + _without_comments(export.query(name)), values)
+            cursor.execute(b"EXPLAIN " + _without_comments(query(name)), values)
             plan = "\n".join(row[0] for row in cursor)
         assert "Sort  (" not in plan, plan
         assert "Memoize" in plan or not analyzed, plan
@@ -218,3 +219,5 @@ def test_sigterm_ends_it_in_under_5_seconds_with_an_export_running(
             rest = (rest + part)[-16:]
         assert not rest.endswith(b"0\r\n\r\n")  # the last chunk is missing: not a complete file
     wait_for(lambda: exports_on_server(history_url) == 0)
+    assert any(record["event"] == "export: broken off" for record in exporter.records())
+    assert not any("exception" in record for record in exporter.records())  # a stop is not a failure

@@ -356,3 +356,22 @@ def run_all(functions: list[Any]) -> None:
         thread.join(60)
     if errors:
         raise errors[0]
+
+
+def test_maintenance_gives_the_planner_statistics_of_the_whole(connection: Connection, point: int) -> None:
+    store(connection, point, [datetime.now(UTC)] * 1)
+    connection.execute("SELECT pg_stat_reset_single_table_counters('public.reading'::regclass)")
+    assert _analysed(connection) is None
+    history.maintain(connection, Engine.PLAIN, 30)
+    first = _analysed(connection)
+    assert first is not None
+    history.maintain(connection, Engine.PLAIN, 30)
+    assert _analysed(connection) == first, "once a day is enough"
+
+
+def _analysed(connection: Connection) -> datetime | None:
+    connection.execute("SELECT pg_stat_force_next_flush()")
+    row = connection.execute("SELECT last_analyze FROM pg_stat_user_tables WHERE relname = 'reading'").fetchone()
+    assert row is not None
+    analysed: datetime | None = row[0]
+    return analysed

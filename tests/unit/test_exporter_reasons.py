@@ -67,7 +67,7 @@ def test_a_malformed_database_url_is_refused_without_repeating_it(url: str) -> N
 def test_a_disk_is_fit_with_5_percent_and_500_megabytes_free(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, total: float, free: float, fit: bool
 ) -> None:
-    monkeypatch.setattr(health.shutil, "disk_usage", lambda _: Usage(int(total), int(total - free), int(free)))
+    monkeypatch.setattr("shutil.disk_usage", lambda _: Usage(int(total), int(total - free), int(free)))
     reasons = health.disk_reasons(tmp_path)
     assert [reason.component for reason in reasons] == ([] if fit else ["disk"])
 

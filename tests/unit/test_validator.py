@@ -129,6 +129,10 @@ def test_a_release_needs_no_value_but_all_else() -> None:
     ]
 
 
+def test_a_point_that_is_no_longer_polled_is_not_written() -> None:
+    assert told(command(), point(enabled=False)) == [("point-disabled", "Point is disabled")]
+
+
 def test_an_input_is_never_writable() -> None:
     assert codes(command(), point("analog-input")) == ["not-writable"]
 

@@ -30,6 +30,7 @@ from bacpipes.settings import Settings
 from bacpipes.tokens import Role
 
 TITLE = "BacPipes"
+CLEAR_UP = 1.0  # seconds
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -83,6 +84,8 @@ async def _life(app: FastAPI) -> AsyncIterator[None]:
         app.state.stopping.set()
         for task in tasks:
             task.cancel()
+        with suppress(TimeoutError):  # those that the server cancelled still tell the database
+            await asyncio.wait_for(app.state.exports.all_ended(), CLEAR_UP)
         for task in tasks:
             with suppress(asyncio.CancelledError):
                 await task

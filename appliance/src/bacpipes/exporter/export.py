@@ -65,6 +65,7 @@ class Exports:
 
     def __init__(self) -> None:
         self.running = 0
+        self._ended = asyncio.Event()
 
     @asynccontextmanager
     async def place(self) -> AsyncIterator[None]:
@@ -76,6 +77,13 @@ class Exports:
             yield
         finally:
             self.running -= 1
+            self._ended.set()
+
+    async def all_ended(self) -> None:
+        """Return when none runs."""
+        while self.running:
+            self._ended.clear()
+            await self._ended.wait()
 
 
 PARAMETERS = [

@@ -62,5 +62,11 @@ BEGIN
     END IF;
 
     DELETE FROM public.reading_default WHERE time < oldest;
+
+    -- Autovacuum analyses the partitions but never their parent, and without its statistics exports are planned badly.
+    IF (SELECT last_analyze IS NULL OR last_analyze < clock_timestamp() - INTERVAL '1 day'
+        FROM pg_stat_user_tables WHERE relid = 'public.reading'::regclass) THEN
+        ANALYZE public.reading;
+    END IF;
 END $$;
 REVOKE EXECUTE ON FUNCTION history_partition, history_maintain FROM PUBLIC;

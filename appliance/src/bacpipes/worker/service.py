@@ -278,7 +278,12 @@ class Worker:
 
 def serve(settings: Settings) -> None:
     """Run a worker until SIGTERM or SIGINT."""
-    asyncio.run(_serve(settings))
+    try:
+        asyncio.run(_serve(settings))
+    except psycopg.Error as error:
+        raise UnavailableError(
+            f"The database failed: {first_line(error)}.", "The worker can be started again."
+        ) from error
 
 
 async def _serve(settings: Settings) -> None:

@@ -29,7 +29,9 @@ logger = get_logger(__name__)
 
 LOOK_EVERY = 5.0  # seconds between looks at the queue, should a notification be missed
 MOST_WAITING = 1000  # messages; what comes on top is dropped, counted and repeated by its sender
+MOST_AT_ONCE = 100  # commands under way; the others wait their turn
 DATABASE_AWAY = "The database is away; writes are refused until it is back"
+RETAINED = Violation("command-retained", "Retained commands are not executed: their age is not known")
 INTERRUPTED = "Interrupted before anything was written"
 
 
@@ -75,7 +77,7 @@ class CommandService:
         """Until ``stop``; a command that is being executed is finished."""
         while not stop.is_set():
             self._wake.clear()
-            while not self._messages.empty():
+            while not self._messages.empty() and len(self._tasks) < MOST_AT_ONCE:
                 self._start(self._from_message(self._messages.get_nowait()))
             await self._look()
             await self._rest(stop)
@@ -118,7 +120,12 @@ class CommandService:
     def _start(self, work: Awaitable[None]) -> None:
         task = asyncio.ensure_future(self._guarded(work))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not self._messages.empty():
+            self._wake.set()
 
     async def _guarded(self, work: Awaitable[None]) -> None:
         try:
@@ -140,7 +147,19 @@ class CommandService:
         if command.site_id not in (None, self._settings.site_id):
             self._metrics.commands.labels("other-site").inc()
             return
+        if message.retain:
+            await self._retained(command)
+            return
         await self._take(command, "mqtt")
+
+    async def _retained(self, command: Command) -> None:
+        """The broker kept it from an unknown time, and would hand it over at every connection."""
+        self._metrics.commands.labels("refused").inc()
+        logger.warning("a retained command is not executed", job=command.job_id, remedy="publish it without retain")
+        await self._publish(
+            result_payload(command, self._settings.site_id, success=False, seconds=0, violations=[RETAINED],
+                           error=refusal([RETAINED]))
+        )  # fmt: skip
 
     async def _malformed(self, error: MalformedCommandError) -> None:
         self._metrics.malformed.inc()

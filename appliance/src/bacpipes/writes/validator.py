@@ -88,6 +88,8 @@ def _setpoint(command: Command, point: Point) -> Iterator[Violation]:
     elif (function := function_of(point.haystack_name)) != SETPOINT:
         yield Violation("not-a-setpoint", f"Point is not a setpoint (position 4 is '{function}', not 'sp')")
         yield Violation("only-setpoints", "Only setpoints with 'sp' in position 4 can be written")
+    if not point.enabled:
+        yield Violation("point-disabled", "Point is disabled")
     if not point.writable or not point.type.writable:
         yield Violation("not-writable", "Point.isWritable = false in database")
     if command.haystack_name is not None and command.haystack_name != point.haystack_name:
