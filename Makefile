@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint lock clean
+.PHONY: help demo test bench lint lock clean
 
 help:  ## what can be made
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,6 +23,10 @@ demo: $(READY)  ## a simulated building and a whole appliance, live (ARGS=--once
 test: $(READY) lint  ## everything that CI runs; installs Debian packages where it is root
 	@$(BIN)/python tests/setup_host.py packages
 	$(BIN)/pytest $(ARGS)
+
+bench: $(READY)  ## measures worker, MQTT and export on this machine; docs/benchmarks.md has the figures
+	@$(BIN)/python tests/setup_host.py packages
+	for part in worker mqtt_publish export; do PYTHONPATH=tests $(BIN)/python tests/bench/$$part.py || exit 1; done
 
 lint: $(READY)  ## style and types
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
