@@ -8,6 +8,7 @@ import psycopg
 from bacpipes import schema
 from bacpipes.database import Connection, connect, first_line, schema_version
 from bacpipes.errors import AlreadyRunningError, UnavailableError
+from bacpipes.events import first_of
 from bacpipes.log import Transition, get_logger
 from bacpipes.settings import Settings
 
@@ -46,7 +47,7 @@ class Control:
                 await connection.execute("LISTEN bacpipes")
             except (psycopg.OperationalError, UnavailableError) as error:
                 self._health.failed(first_line(error))
-                await _rest(stop, delay)
+                await first_of(stop, within=delay)
                 delay = min(RETRY_LAST, delay * 2)
                 continue
             self._health.recovered()
@@ -89,11 +90,3 @@ class Control:
                     "Stop it first: two would poll and write twice.",
                 )
             await asyncio.sleep(0.2)
-
-
-async def _rest(stop: asyncio.Event, seconds: float) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await stop.wait()
-    except TimeoutError:
-        return

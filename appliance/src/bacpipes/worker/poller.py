@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from bacpipes.bacnet import BacnetError
+from bacpipes.events import first_of
 from bacpipes.log import Transition, get_logger
 from bacpipes.points import Device, Point
 from bacpipes.reading import Batch, Gap, Reading, to_datetime
@@ -65,7 +66,7 @@ class DevicePoller:
             self._changed.clear()
             interval, due = self._next()
             if (delay := due - time.time()) > 0:
-                await self._wait(min(delay, _LONGEST_WAIT))
+                await first_of(self._changed, within=min(delay, _LONGEST_WAIT))
                 continue
             await self._poll(interval)
 
@@ -85,13 +86,6 @@ class DevicePoller:
         if not dues:
             return 0, now + _LONGEST_WAIT
         return min(dues.items(), key=lambda item: (item[1], item[0]))
-
-    async def _wait(self, delay: float) -> None:
-        try:
-            async with asyncio.timeout(delay):
-                await self._changed.wait()
-        except TimeoutError:
-            return
 
     async def _poll(self, interval: int) -> None:
         grid, points = self._grid(interval), self._groups[interval]

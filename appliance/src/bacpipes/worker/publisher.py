@@ -9,6 +9,7 @@ import psycopg
 
 from bacpipes.database import Connection, connect, first_line
 from bacpipes.errors import UnavailableError
+from bacpipes.events import first_of
 from bacpipes.log import Transition, get_logger
 from bacpipes.metrics import WorkerMetrics
 from bacpipes.mqtt.client import MqttClient, NotConnectedError
@@ -56,7 +57,7 @@ class Publisher:
                 self._database.failed(first_line(error))
                 moved = False
             if not moved:
-                await self._rest(stop)
+                await first_of(self._news, stop, within=IDLE)
         await self._finish()
 
     async def publish_directly(self, batches: list[Batch]) -> None:
@@ -143,12 +144,6 @@ class Publisher:
         await log_store.trim(connection, followers, timedelta(days=self._settings.retention_days))
         row = await (await connection.execute("SELECT count(*) FROM reading_batch")).fetchone()
         self._metrics.log_backlog.set(row[0] if row else 0)
-
-    async def _rest(self, stop: asyncio.Event) -> None:
-        waiters = [asyncio.ensure_future(event.wait()) for event in (self._news, stop)]
-        await asyncio.wait(waiters, return_when=asyncio.FIRST_COMPLETED, timeout=IDLE)
-        for waiter in waiters:
-            waiter.cancel()
 
     async def _finish(self) -> None:
         """What was committed last goes out, if the broker is there; the cursor takes care of the rest."""

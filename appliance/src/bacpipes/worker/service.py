@@ -12,6 +12,7 @@ from bacpipes import history
 from bacpipes.bacnet import BacnetClient
 from bacpipes.database import Connection, first_line
 from bacpipes.errors import BacpipesError, UnavailableError
+from bacpipes.events import first_of
 from bacpipes.log import Transition, get_logger
 from bacpipes.metrics import WorkerMetrics
 from bacpipes.mqtt import config as mqtt_config
@@ -35,7 +36,7 @@ from bacpipes.writes.service import CommandService
 logger = get_logger(__name__)
 
 NOT_RUNNING = "the worker was not running"
-HOUSEKEEPING_EVERY = 3600.0  # seconds
+HOUSEKEEPING_EVERY, HOUSEKEEPING_RETRY = 3600.0, 60.0  # seconds
 BACNET_RETRY = 5.0  # seconds between tries to open the BACnet interface
 POLL_PATIENCE = 1.0  # seconds that polls under way get at the end
 MEGABYTE = 1024 * 1024
@@ -98,7 +99,7 @@ class Worker:
                 await stack.enter_async_context(self._bacnet)
             except UnavailableError as error:
                 self._bacnet_health.failed(str(error))
-                await _wait(stop, BACNET_RETRY)
+                await first_of(stop, within=BACNET_RETRY)
                 continue
             self._bacnet_health.recovered()
             return True
@@ -255,7 +256,7 @@ class Worker:
                     logger.info("history dropped", older_than_days=self._settings.retention_days, parts=dropped)
             except psycopg.Error as error:
                 health.failed(first_line(error))
-            await _wait(stop, HOUSEKEEPING_EVERY if not health.failing else 60.0)
+            await first_of(stop, within=HOUSEKEEPING_RETRY if health.failing else HOUSEKEEPING_EVERY)
 
     def _render(self) -> bytes:
         self._metrics.mqtt_connected.set(self._mqtt is not None and self._mqtt.connected)
@@ -311,11 +312,3 @@ def _free_bytes(settings: Settings) -> int | None:
 def _say_failure(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and (error := task.exception()):
         logger.error("a poller ended", task=task.get_name(), exc_info=error)
-
-
-async def _wait(stop: asyncio.Event, seconds: float) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await stop.wait()
-    except TimeoutError:
-        return

@@ -12,6 +12,7 @@ from bacpipes import clock
 from bacpipes.bacnet import BacnetClient, BacnetError
 from bacpipes.database import Connection, connect, first_line
 from bacpipes.errors import UnavailableError
+from bacpipes.events import first_of
 from bacpipes.log import Transition, get_logger
 from bacpipes.metrics import WorkerMetrics
 from bacpipes.mqtt.client import ReceivedMessage
@@ -80,7 +81,7 @@ class CommandService:
             while not self._messages.empty() and len(self._tasks) < MOST_AT_ONCE:
                 self._start(self._from_message(self._messages.get_nowait()))
             await self._look()
-            await self._rest(stop)
+            await first_of(self._wake, stop, within=LOOK_EVERY)
         if self._tasks:
             await asyncio.wait(self._tasks)
         if self._connection is not None:
@@ -110,12 +111,6 @@ class CommandService:
             if first:
                 self._interrupted = await write_ledger.unresolved(self._connection)
         return self._connection
-
-    async def _rest(self, stop: asyncio.Event) -> None:
-        waiters = [asyncio.ensure_future(event.wait()) for event in (self._wake, stop)]
-        await asyncio.wait(waiters, return_when=asyncio.FIRST_COMPLETED, timeout=LOOK_EVERY)
-        for waiter in waiters:
-            waiter.cancel()
 
     def _start(self, work: Awaitable[None]) -> None:
         task = asyncio.ensure_future(self._guarded(work))
