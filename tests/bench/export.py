@@ -59,7 +59,8 @@ def fill(url: str, rows: int) -> None:
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(
             "INSERT INTO reading (time, point_id, value, quality)"
-            " SELECT date_trunc('ms', now()) - n * INTERVAL '50 ms', 1 + n %% %s, 20 + random(), 0 FROM generate_series(1, %s) AS n",
+            " SELECT date_trunc('ms', now()) - n * INTERVAL '50 ms', 1 + n %% %s, 20 + random(), 0"
+            " FROM generate_series(1, %s) AS n",
             [POINTS, rows],
         )
         connection.execute("VACUUM ANALYZE reading")

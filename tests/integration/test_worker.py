@@ -222,9 +222,16 @@ async def test_changes_of_points_and_broker_apply_at_once(site: Site) -> None:
     count = len(site.published(SETPOINT_TOPIC))
     await until(lambda: len(site.published(SETPOINT_TOPIC)) > count + 2, "polling goes on")
     assert len(site.published(SENSOR_TOPIC)) == seen, "a disabled point is polled"
+    before = len(site.published(STATUS_TOPIC))
     async with await connect(site.settings, "test") as connection:
         await mqtt_config.save(connection, site.settings, {"write_result_topic": "bacnet/other/result"}, actor="test")
-        await until(lambda: site.published(STATUS_TOPIC)[-1]["status"] == "online", "it is connected again")
+    statuses = ["offline", "online"]
+    await until(
+        lambda: [payload["status"] for payload in site.published(STATUS_TOPIC)[before:]] == statuses,
+        "it says goodbye and is connected again",
+    )
+    seen = len(site.published(SETPOINT_TOPIC))
+    await until(lambda: len(site.published(SETPOINT_TOPIC)) > seen, "it publishes again, so it is subscribed too")
     job = site.command(**SETPOINT, value=61.0)
     await until(
         lambda: [r for r in site.published("bacnet/other/result") if r["jobId"] == job], "the new topic is used"
