@@ -24,7 +24,7 @@ from bacpipes.simulator.building import Building
 from bacpipes.worker.service import Worker
 from mqtt_parts import Observer, until
 
-BASE = "127.0.22.1"
+BASE = f"127.0.{30 + os.getpid() % 200}.1"  # so that two runs on one machine do not meet
 AHU = 12345
 SETPOINT = {"deviceId": AHU, "objectType": "analog-value", "objectInstance": 120}
 SENSOR = {"deviceId": AHU, "objectType": "analog-input", "objectInstance": 101}

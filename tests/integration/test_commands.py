@@ -9,7 +9,9 @@ from typing import Any
 
 import httpx
 import pytest
+from bacpypes3.primitivedata import Real
 
+from bacpipes.bacnet import BacnetClient, NoAnswerError
 from bacpipes.embedded import LOOPBACK, EmbeddedBroker
 from bacpipes.settings import Settings
 from bacpipes.writes.request import WriteRequest, request_write
@@ -207,6 +209,89 @@ async def test_a_malformed_command_with_a_job_id_gets_a_result(site: Site) -> No
     ]
 
 
+async def test_strange_priorities_are_answered_and_stored(site: Site) -> None:
+    for priority in ("\ud800", "\x00", [1], 1e999):
+        result = await site.write(**SETPOINT, value=70.0, priority=priority)
+        assert result["codes"] == ["priority-invalid"]
+        assert site.one("SELECT count(*) FROM write_results WHERE job_id = %s", result["jobId"]) == (1,)
+
+
+async def test_a_device_that_says_nan_does_not_silence_the_answers(site: Site) -> None:
+    site.building.fault("nan", "12345:av:120")
+    result = await site.write(**SETPOINT, value=70.0)
+    assert result["after"] is None
+    assert site.one("SELECT count(*) FROM write_results WHERE job_id = %s", result["jobId"]) == (1,)
+    site.building.clear()
+    assert (await site.write(**SETPOINT, release=True))["success"]
+
+
+async def test_a_large_message_with_a_job_id_is_answered(site: Site) -> None:
+    site.observer.publish(COMMAND_TOPIC, b'{"jobId":"big","x":"' + b"a" * 1_000_000 + b'"}')
+    assert (await site.result("big"))["validationErrors"] == ["the message is too large"]
+
+
+async def test_the_points_limits_of_this_moment_count(site: Site) -> None:
+    site.database.execute("UPDATE point SET maximum = 80 WHERE object_type = 'analog-value' AND object_instance = 120")
+    assert (await site.write(**SETPOINT, value=90.0))["codes"] == ["value-out-of-range"]
+
+
+async def test_what_we_hold_can_be_released_after_the_point_was_disabled(site: Site) -> None:
+    assert (await site.write(**SETPOINT, value=70.0))["success"]
+    site.database.execute("UPDATE point SET enabled = false, writable = false WHERE object_instance = 120")
+    assert (await site.write(**SETPOINT, value=71.0))["codes"] == ["point-disabled", "not-writable"]
+    assert (await site.write(**SETPOINT, release=True))["success"]
+    assert slot(site) is None
+
+
+async def test_a_write_that_was_lost_on_the_way_leaves_our_value_ours(
+    settings: Settings, broker: EmbeddedBroker
+) -> None:
+    quick = settings.model_copy(update={"bacnet_timeout": 0.3, "bacnet_retries": 0})
+    async with Site(quick, broker) as site:
+        site.start_worker()
+        await site.readings()
+        assert (await site.write(**SETPOINT, value=70.0))["success"]
+        original = BacnetClient.write_property
+
+        async def lost(self: BacnetClient, *_: object, **__: object) -> None:
+            site.building.fault("silent", AHU)
+            raise NoAnswerError("no answer from the device")
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(BacnetClient, "write_property", lost)
+            unknown = await site.write(**SETPOINT, value=71.5)
+        assert BacnetClient.write_property is original
+        assert unknown["error"].startswith("Whether it was written is not known")
+        site.building.clear()
+        await until(lambda: site.one("SELECT settled FROM held_slot") == (True,), "the slot was looked at again")
+        assert site.one("SELECT value, previous FROM held_slot") == (70.0, None)
+        assert (await site.write(**SETPOINT, release=True))["success"]
+        assert slot(site) is None
+
+
+async def test_a_device_that_rounds_holds_what_is_ours(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = BacnetClient.write_property
+
+    async def rounding(self: BacnetClient, address: str, oid: Any, name: str, value: Any, priority: Any = None) -> None:
+        await original(self, address, oid, name, Real(round(value * 2) / 2) if value != () else value, priority)
+
+    monkeypatch.setattr(BacnetClient, "write_property", rounding)
+    result = await site.write(**SETPOINT, value=70.3)
+    assert (result["success"], result["error"]) == (False, "After the write priority 8 holds 70.5")
+    assert (await site.write(**SETPOINT, release=True))["success"], "it is ours"
+
+
+async def test_after_a_crash_in_mid_release_our_value_is_still_ours(site: Site) -> None:
+    assert (await site.write(**SETPOINT, value=70.0))["success"]
+    await site.stop_worker()
+    job = claim(site, executing=True, release=True)
+    site.start_worker()
+    result = await site.result(job)
+    assert (result["success"], result["error"]) == (False, "Interrupted while writing; priority 8 holds 70")
+    assert (await site.write(**SETPOINT, release=True))["success"]
+    assert slot(site) is None
+
+
 async def test_strange_values_are_answered_and_stored(site: Site) -> None:
     for value in ("\x00", "\ud800", 1e999, {"a": 1}, 10**400, -0.0):
         job = str(uuid.uuid4())
@@ -257,16 +342,16 @@ async def test_a_job_that_comes_many_times_at_once_is_executed_once(site: Site) 
     assert [write.value for write in site.building.writes] == [70.0, 71.0]
 
 
-def claim(site: Site, *, executing: bool) -> str:
+def claim(site: Site, *, executing: bool, release: bool = False) -> str:
     """What a worker leaves behind that was killed before, or in the middle of, a write."""
     job = str(uuid.uuid4())
-    command = SETPOINT | {"jobId": job, "value": 70.0, "priority": 8, "release": False}
+    command = SETPOINT | {"jobId": job, "value": 70.0, "priority": 8, "release": release}
     site.database.execute(
         "INSERT INTO write_claim (job_id, origin, command, executing_at)"
         " VALUES (%s, 'mqtt', %s, CASE WHEN %s THEN now() END)",
         [job, json.dumps(command), executing],
     )
-    if executing:
+    if executing and not release:
         site.database.execute(
             "INSERT INTO held_slot (point_id, priority, value, job_id)"
             " SELECT id, 8, 70, %s FROM point WHERE object_type = 'analog-value' AND object_instance = 120",

@@ -10,7 +10,7 @@ from bacpipes.embedded import EmbeddedBroker
 from bacpipes.settings import Settings
 from conftest import make_settings
 from mqtt_parts import until
-from site_parts import AHU, SENSOR_TOPIC, Site
+from site_parts import AHU, BASE, SENSOR_TOPIC, Site
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ async def test_a_silent_device_and_a_bad_point_are_named(site: Site) -> None:
     assert any("duxton.ahu.1.sensor.temp.air.supply.actual (object: unknown-object)" in text for text in points)
     site.building.fault("silent", AHU)
     await until(lambda: "no answer" in site.published(SENSOR_TOPIC)[-1]["reason"], "the device is silent")
-    assert "12345 AHU-1 at 127.0.22.1" in problems(await examine(site.settings))["device"]
+    assert f"12345 AHU-1 at {BASE}" in problems(await examine(site.settings))["device"]
 
 
 async def test_a_wrong_password_of_the_broker_is_named(site: Site) -> None:

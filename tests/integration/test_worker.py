@@ -14,7 +14,7 @@ import pytest
 
 from bacpipes.database import connect
 from bacpipes.embedded import LOOPBACK, EmbeddedBroker, EmbeddedPostgres
-from bacpipes.errors import AlreadyRunningError, SchemaError
+from bacpipes.errors import AlreadyRunningError, SchemaError, SettingsError
 from bacpipes.mqtt import config as mqtt_config
 from bacpipes.settings import Settings
 from bacpipes.worker.service import Worker
@@ -205,6 +205,38 @@ async def test_the_log_is_trimmed_once_it_is_published(site: Site) -> None:
     assert site.one("SELECT seq FROM follower WHERE name = 'publisher'")[0] > 0
 
 
+async def test_a_commit_that_waits_for_a_lock_goes_to_the_spool_and_not_to_memory(site: Site) -> None:
+    site.start_worker()
+    await site.readings()
+    with psycopg.connect(site.settings.database_url.get_secret_value()) as holder:
+        holder.execute("LOCK TABLE last_value")
+        await until((site.settings.state_dir / "spool").exists, "the spool is used", 30)
+        assert not (await _ready(site))["ready"]
+    await until(lambda: not (site.settings.state_dir / "spool").exists(), "the spool is drained", 30)
+    assert unaccounted(site) == []
+
+
+async def test_a_broker_configuration_that_can_not_be_read_keeps_the_backlog(site: Site) -> None:
+    site.database.execute("UPDATE mqtt_config SET password = 'sealed by another key'")
+    site.start_worker()
+    await until(lambda: site.one("SELECT count(*) FROM reading_batch")[0] >= 4, "the log keeps what waits")
+    reasons = (await _ready(site))["reasons"]
+    assert [reason["component"] for reason in reasons] == ["mqtt"]
+    before = site.one("SELECT min(seq) FROM reading_batch")[0]
+    await until(lambda: site.one("SELECT max(seq) FROM reading_batch")[0] > before + 12, "trimming had its turn", 30)
+    assert site.one("SELECT min(seq) FROM reading_batch")[0] == before
+
+
+async def test_one_refused_reading_costs_no_other(site: Site) -> None:
+    site.database.execute("ALTER TABLE last_value ADD CHECK (point_id <> 1)")
+    site.start_worker()
+    others = "SELECT count(DISTINCT point_id) FROM reading WHERE point_id <> 1"
+    enabled = site.one("SELECT count(*) FROM point WHERE enabled")[0]
+    await until(lambda: site.one(others)[0] == enabled - 1, "all others are stored")
+    assert site.one("SELECT point_ids, reason FROM gap LIMIT 1")[0] == [1]
+    assert site.one("SELECT count(*) FROM reading WHERE point_id = 1") == (0,)
+
+
 # --- changes without a restart
 
 
@@ -255,8 +287,14 @@ async def test_a_second_worker_is_refused_by_name(site: Site) -> None:
     site.start_worker()
     await site.readings()
     second = Worker(site.settings.model_copy(update={"worker_http_port": 0}))
-    with pytest.raises(AlreadyRunningError, match="Another worker already runs for site 'duxton'"):
+    with pytest.raises(AlreadyRunningError, match="Another worker already runs on this database"):
         await second.run(asyncio.Event())
+
+
+async def test_the_database_of_another_site_is_refused(site: Site) -> None:
+    stranger = Worker(site.settings.model_copy(update={"site_id": "other"}))
+    with pytest.raises(SettingsError, match="The database belongs to site 'duxton', and BACPIPES_SITE_ID is 'other'"):
+        await stranger.run(asyncio.Event())
 
 
 async def test_a_newer_schema_ends_the_worker_with_a_message(site: Site) -> None:

@@ -32,7 +32,7 @@ def test_slots_are_aligned_to_the_clock() -> None:
 
 def test_gaps_name_exactly_the_slots_that_nobody_polled() -> None:
     points = [point(id=1, interval=10), point(id=2, interval=10), point(id=3, interval=60), point(id=4, interval=10)]
-    last = {1: 1000.5, 2: 1000.7, 3: 1000.0}  # point 4 was never read
+    last = {1: 1010.0, 2: 1010.0, 3: 1020.0}  # the ends of the last slots; point 4 was never read
     gaps = gaps_since(last, points, lambda _interval: 0.0, 1055.0, "down")
     at = [datetime.fromtimestamp(seconds, UTC) for seconds in (1010, 1050)]
     assert gaps == [Gap((1, 2), at[0], at[1], "down")]

@@ -163,11 +163,23 @@ def test_an_unsynchronised_clock_refuses_timed_commands_only() -> None:
 
 
 def test_a_slot_that_we_did_not_write() -> None:
-    assert validate_slot(command(), point(), None, None) == []
-    assert validate_slot(command(), point(), 65.0, 65.0) == []
-    assert validate_slot(command(), point(), 0.10000000149011612, 0.1) == [], "single precision on the wire"
-    assert [v.code for v in validate_slot(command(), point(), 65.0, None)] == ["slot-held"]
-    assert [v.code for v in validate_slot(command(), point(), 65.0, 66.0)] == ["slot-held"]
+    assert validate_slot(command(), None, ours=False) == []
+    assert validate_slot(command(), 65.0, ours=True) == []
+    assert [v.code for v in validate_slot(command(), 65.0, ours=False)] == ["slot-held"]
+
+
+def test_what_we_hold_may_be_released_whatever_the_point_has_become() -> None:
+    gone = point(enabled=False, writable=False, haystack_name=None)
+    release = command(None, release=True, priority=5)
+    now = {"policy": Policy(), "now": NOW, "received": NOW}
+    assert validate(release, gone, ours=True, **now) == []
+    assert len(validate(release, gone, ours=False, **now)) == 4
+    written = replace(release, release=False, value=1.0)
+    assert "point-disabled" in [v.code for v in validate(written, gone, ours=True, **now)]
+
+
+def test_a_limit_that_is_no_number_refuses_everything() -> None:
+    assert codes(command(50.0), point(maximum=float("nan"))) == ["value-out-of-range"]
 
 
 json_values = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists, max_leaves=3)

@@ -18,21 +18,26 @@ from bacpypes3.apdu import (
     ErrorPDU,
     ErrorRejectAbortNack,
     IAmRequest,
+    ReadPropertyACK,
+    ReadPropertyRequest,
     RejectPDU,
     RejectReason,
     WhoIsRequest,
 )
 from bacpypes3.app import Application
 from bacpypes3.basetypes import ErrorType, PropertyIdentifier
+from bacpypes3.constructeddata import Array
 from bacpypes3.local.device import DeviceObject
 from bacpypes3.local.networkport import NetworkPortObject
 from bacpypes3.pdu import Address, GlobalBroadcast, IPv4Address
-from bacpypes3.primitivedata import Atomic, ObjectIdentifier
+from bacpypes3.primitivedata import Atomic, ObjectIdentifier, Unsigned
+from bacpypes3.vendor import get_vendor_info
 
 from bacpipes.errors import BacpipesError, UnavailableError
 from bacpipes.settings import Settings
 
 VENDOR_ID = 999  # unassigned: no vendor's proprietary meanings
+SEGMENTS_WITHIN = 15.0  # seconds more than for one answer, for one in many segments
 MAX_APDU = 1476  # octets, the most that BACnet/IP carries (ASHRAE 135, annex J)
 
 ObjectId = tuple[str, int]
@@ -185,12 +190,17 @@ class BacnetClient:
 
     async def read_property(self, address: str, object_id: ObjectId, name: str, index: int | None = None) -> Any:
         """One property's value as bacpypes3 has it; raise a `BacnetError`."""
+        request = ReadPropertyRequest(
+            objectIdentifier=ObjectIdentifier(object_id),
+            propertyIdentifier=PropertyIdentifier(name),
+            destination=Address(address),
+        )
+        if index is not None:
+            request.propertyArrayIndex = index
         async with self._request(address):
-            value = await self._application.read_property(
-                Address(address), ObjectIdentifier(object_id), PropertyIdentifier(name), index
-            )
-        _raise_returned(value)
-        return value
+            answer = await self._application.request(request)
+            _raise_returned(answer)
+            return _property_value(answer, object_id, name, index)
 
     async def read_multiple(
         self, address: str, wanted: Sequence[tuple[ObjectId, Sequence[str]]]
@@ -222,9 +232,13 @@ class BacnetClient:
         turn = self._turns.setdefault(address, asyncio.Semaphore(self._concurrency))
         async with turn:
             try:
-                yield
+                # bacpypes3 leaves a request open for ever whose answer it can't decode
+                async with asyncio.timeout(self._timeout * (self._retries + 1) + SEGMENTS_WITHIN):
+                    yield
             except ErrorRejectAbortNack as error:  # a BaseException
                 raise _translate(error) from None
+            except TimeoutError:
+                raise MalformedError("no answer that can be decoded") from None
             except (BacnetError, asyncio.CancelledError):
                 raise
             except Exception as error:  # bacpypes3's decoder raises whatever it trips over
@@ -234,8 +248,11 @@ class BacnetClient:
 def parse_interface(address: str) -> IPv4Address:
     """``address[/prefix][:port]`` of our interface; raise where it is not one."""
     try:
-        return IPv4Address(address)
-    except (ValueError, TypeError) as error:
+        parsed = IPv4Address(address)
+        if not 0 < parsed.addrTuple[1] < 65536:
+            raise ValueError("its port is not 1 to 65535")
+        return parsed
+    except (ValueError, TypeError, RuntimeError) as error:
         raise UnavailableError(
             f"BACnet interface {address!r} is not an address ({error}).",
             "Set BACPIPES_BACNET_ADDRESS, for example to 10.1.2.3/24:47808.",
@@ -273,6 +290,22 @@ def to_number(value: Any) -> float | None:
     if value is None or value == ():  # Null
         return None
     raise MalformedError(f"value of type {type(value).__name__} where a number was expected")
+
+
+def _property_value(answer: Any, object_id: ObjectId, name: str, index: int | None) -> Any:
+    """The value in an answer to ReadProperty; bacpypes3 itself does not look what the answer is for."""
+    if not isinstance(answer, ReadPropertyACK):
+        raise MalformedError(f"not an answer to ReadProperty ({type(answer).__name__})")
+    asked = (ObjectIdentifier(object_id), PropertyIdentifier(name), index)
+    if (answer.objectIdentifier, answer.propertyIdentifier, answer.propertyArrayIndex) != asked:
+        raise MalformedError("the answer is for another object or property")
+    object_class = get_vendor_info(0).get_object_class(asked[0][0])
+    kind = object_class.get_property_type(asked[1]) if object_class else None
+    if kind is None:
+        raise MalformedError(f"bacpypes3 knows no {name} of {object_id[0]}")
+    if issubclass(kind, Array) and index is not None:
+        kind = Unsigned if index == 0 else kind._subtype
+    return answer.propertyValue.cast_out(kind, null=issubclass(kind, Atomic))
 
 
 def _result(object_id: Any, name: Any, _index: Any, value: Any) -> PropertyResult:

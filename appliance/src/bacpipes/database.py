@@ -1,5 +1,7 @@
 """Connections to the site's PostgreSQL, and the SQL files."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -15,6 +17,13 @@ Connection = psycopg.AsyncConnection[Any]
 CONNECT_TIMEOUT = 5  # seconds
 # A server that vanished without a word (power, cable) is noticed in this many milliseconds, not in the kernel's hours.
 TCP_TIMEOUT = 15_000
+KEEPALIVE: dict[str, Any] = {
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+}  # seconds, for idle connections
+# A statement of the worker's that waits for a lock, or for a stalled disk, is given up after this many milliseconds.
+STATEMENT_TIMEOUT = 5_000
 
 
 @cache
@@ -34,9 +43,35 @@ async def connect(settings: Settings, application: str) -> Connection:
             connect_timeout=CONNECT_TIMEOUT,
             tcp_user_timeout=TCP_TIMEOUT,
             application_name=f"bacpipes {application}",
+            **KEEPALIVE,
         )
     except psycopg.OperationalError as error:
         raise UnavailableError(f"The database can't be reached: {first_line(error)}.") from None
+
+
+async def connect_impatient(settings: Settings, application: str) -> Connection:
+    """The same, where a statement that takes more than 5 s fails: what waits for it has somewhere else to go."""
+    connection = await connect(settings, application)
+    await connection.execute(f"SET statement_timeout = {STATEMENT_TIMEOUT}".encode())
+    return connection
+
+
+@contextmanager
+def connect_now(url: str, application: str) -> Iterator[psycopg.Connection[Any]]:
+    """The same for code that is not asynchronous; the connection ends with the block."""
+    refuse_malformed(url)
+    try:
+        connection = psycopg.connect(
+            url,
+            autocommit=True,
+            connect_timeout=CONNECT_TIMEOUT,
+            tcp_user_timeout=TCP_TIMEOUT,
+            application_name=f"bacpipes {application}",
+        )
+    except psycopg.OperationalError as error:
+        raise UnavailableError(f"The database can't be reached: {first_line(error)}.") from None
+    with connection:
+        yield connection
 
 
 def pool(settings: Settings, application: str, size: int = 4) -> AsyncConnectionPool[Connection]:
@@ -57,8 +92,16 @@ def pool(settings: Settings, application: str, size: int = 4) -> AsyncConnection
     )
 
 
-async def schema_version(connection: Connection) -> str | None:
+def schema_version_now(connection: psycopg.Connection[Any]) -> str | None:
     """The version of the schema, or None where there is none."""
+    if connection.execute("SELECT to_regclass('bacpipes_schema')").fetchone() == (None,):
+        return None
+    row = connection.execute("SELECT version_num FROM bacpipes_schema").fetchone()
+    return str(row[0]) if row else None
+
+
+async def schema_version(connection: Connection) -> str | None:
+    """The same over an asynchronous connection."""
     cursor = await connection.execute("SELECT to_regclass('bacpipes_schema') IS NOT NULL")
     if await cursor.fetchone() != (True,):
         return None
@@ -67,7 +110,7 @@ async def schema_version(connection: Connection) -> str | None:
 
 
 def first_line(error: BaseException) -> str:
-    """An error's first line without a trailing stop; libpq's texts hold no password."""
+    """An error's first line without a trailing stop; no password, once `refuse_malformed` has let the URL pass."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 

@@ -16,7 +16,7 @@ import psycopg
 
 from bacpipes import clock, history, schema
 from bacpipes.bacnet import parse_interface
-from bacpipes.database import CONNECT_TIMEOUT, connect, first_line, query, schema_version
+from bacpipes.database import connect, connect_now, first_line, query, schema_version
 from bacpipes.errors import BacpipesError
 from bacpipes.mqtt import config as mqtt_config
 from bacpipes.mqtt.check import test_connection
@@ -86,7 +86,7 @@ async def _database(settings: Settings) -> list[Finding]:
 
 
 def _engine(settings: Settings) -> history.Engine | None:
-    with psycopg.connect(settings.database_url.get_secret_value(), connect_timeout=CONNECT_TIMEOUT) as connection:
+    with connect_now(settings.database_url.get_secret_value(), "doctor") as connection:
         return history.installed(connection)
 
 

@@ -1,6 +1,7 @@
 """The MQTT payloads: the seeds' keys in their order, camelCase, UTC ISO 8601 with milliseconds and ``Z``."""
 
 import json
+import math
 from datetime import UTC, datetime
 from typing import Any
 
@@ -45,7 +46,7 @@ def result_payload(
 ) -> dict[str, Any]:
     """What became of a command; ``more`` are our additions (before, after, heldBy)."""
     violations = violations or []
-    return {
+    fields = {
         "jobId": command.job_id,
         "success": success,
         "deviceId": command.device_id,
@@ -61,6 +62,19 @@ def result_payload(
         "codes": [violation.code for violation in violations],
         **more,
     }
+    safe: dict[str, Any] = _storable(fields)
+    return safe
+
+
+def _storable(thing: Any) -> Any:
+    """The same without what the database or JSON can't hold: whatever a device or a sender said, it must be told."""
+    if isinstance(thing, dict):
+        return {key: _storable(value) for key, value in thing.items()}
+    if isinstance(thing, list):
+        return [_storable(value) for value in thing]
+    if isinstance(thing, str):
+        return json_safe(thing)
+    return None if isinstance(thing, float) and not math.isfinite(thing) else thing
 
 
 def refusal(violations: list[Violation]) -> str:
@@ -71,7 +85,7 @@ def refusal(violations: list[Violation]) -> str:
 def malformed_payload(error: MalformedCommandError, site_id: str) -> dict[str, Any]:
     """The result for a message that is no command but whose ``jobId`` could be read."""
     fields = ("deviceId", "objectType", "objectInstance", "value", "priority")
-    return {
+    result: dict[str, Any] = {
         "jobId": error.job_id,
         "success": False,
         **{name: json_safe(error.fields.get(name)) for name in fields},
@@ -82,6 +96,8 @@ def malformed_payload(error: MalformedCommandError, site_id: str) -> dict[str, A
         "siteId": site_id,
         "codes": ["malformed"],
     }
+    safe: dict[str, Any] = _storable(result)
+    return safe
 
 
 def encode(fields: dict[str, Any]) -> bytes:

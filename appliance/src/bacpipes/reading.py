@@ -47,7 +47,8 @@ class Gap:
 class Batch:
     """One poll's readings: the unit that is committed, logged under one ``seq`` and sent on.
 
-    ``cycle`` is the number of the ``interval`` (seconds) since the epoch; ``duration`` is the poll's length in ms.
+    ``cycle`` is the number of the ``interval`` (seconds) since the epoch, ``phase`` the grid's offset in seconds;
+    ``duration`` is the poll's length in ms.
     """
 
     interval: int
@@ -55,11 +56,19 @@ class Batch:
     duration: int
     readings: list[Reading] = field(default_factory=list)
     gaps: list[Gap] = field(default_factory=list)
+    phase: float = 0.0
 
     @property
     def base(self) -> int:
         """The earliest reading's time in ms since the epoch; the log stores offsets from it."""
         return min(reading.at for reading in self.readings)
+
+
+def slot_gap(batch: Batch, reason: str) -> Gap:
+    """The gap that a batch becomes whose readings can't be kept: its points, its whole slot."""
+    start, end = ((cycle * batch.interval + batch.phase) * 1000 for cycle in (batch.cycle, batch.cycle + 1))
+    ids = tuple(reading.point_id for reading in batch.readings)
+    return Gap(ids, to_datetime(round(start)), to_datetime(round(end)), reason)
 
 
 def to_datetime(milliseconds: int) -> datetime:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from cryptography.fernet import Fernet, InvalidToken
 
-from bacpipes.errors import BacpipesError, SettingsError
+from bacpipes.errors import BacpipesError, SettingsError, UnavailableError
 from bacpipes.settings import Settings
 
 KEY_FILE = "secret.key"
@@ -49,8 +49,19 @@ def _box(key: bytes, origin: str) -> SecretBox:
         raise SettingsError(f"{origin} does not hold a key (32 bytes, url-safe base64).") from None
 
 
+def make_state_dir(path: Path) -> None:
+    """Create the state directory where it is missing; raise `UnavailableError` where that can't be."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UnavailableError(
+            f"The state directory {path} can't be made: {error.strerror}.",
+            "Create it, owned by this user, or set BACPIPES_STATE_DIR.",
+        ) from None
+
+
 def _create(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_state_dir(path.parent)
     draft = path.with_name(f"{path.name}.{os.getpid()}")
     with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         file.write(Fernet.generate_key())

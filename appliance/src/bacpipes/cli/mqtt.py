@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 
 import click
 
-from bacpipes.database import Connection, connect
+from bacpipes import schema
+from bacpipes.database import Connection, connect, schema_version
 from bacpipes.errors import BacpipesError, ExitCode, InputError
 from bacpipes.mqtt import certificates
 from bacpipes.mqtt import config as mqtt_config
@@ -178,6 +179,7 @@ def _run(action: Callable[[Connection, Settings], Awaitable[Result]]) -> Result:
         settings = load_settings()
         connection = await connect(settings, "mqtt")
         async with connection:
+            schema.check(await schema_version(connection))
             return await action(connection, settings)
 
     return asyncio.run(call())

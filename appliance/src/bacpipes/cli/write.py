@@ -2,12 +2,13 @@
 
 import getpass
 import json
+import re
 from typing import Any
 
 import click
 
-from bacpipes.errors import ExitCode, InputError
-from bacpipes.objects import OBJECT_TYPES
+from bacpipes.errors import ExitCode
+from bacpipes.objects import OBJECT_TYPES, Kind
 from bacpipes.settings import load_settings
 from bacpipes.writes.request import WriteRequest, request_write
 
@@ -19,7 +20,10 @@ def _object(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple[s
     return object_type, int(instance)
 
 
-@click.command()
+NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
+
+
+@click.command(context_settings={"ignore_unknown_options": True})  # a negative VALUE is no option
 @click.argument("device", type=int)
 @click.argument("object_id", metavar="TYPE:INSTANCE", callback=_object)
 @click.argument("value", required=False)
@@ -43,20 +47,21 @@ def write(
     The running worker validates and executes it. Example: bacpipes write 12345 analog-value:120 65 --reason "test"
     """
     if (value is None) is not release:
-        raise InputError("Give either a VALUE or --release.")
-    number = None if value is None else _number(value)
+        raise click.UsageError("Give either a VALUE or --release.")
+    number = None if value is None else _number(value, object_id[0])
     request = WriteRequest(device, *object_id, number, priority, reason, f"cli:{getpass.getuser()}")
     result = request_write(load_settings(), request, timeout)
     click.echo(json.dumps(result, ensure_ascii=False) if as_json else _text(result))
     return ExitCode.OK if result["success"] else ExitCode.REFUSED
 
 
-def _number(value: str) -> float:
-    words = {"active": "1", "inactive": "0", "true": "1", "false": "0"}
-    try:
-        return float(words.get(value.lower(), value))
-    except ValueError:
-        raise InputError(f"VALUE {value!r} is not a number, active or inactive.") from None
+def _number(value: str, object_type: str) -> float:
+    words = {"active": 1.0, "inactive": 0.0, "true": 1.0, "false": 0.0}
+    if OBJECT_TYPES[object_type].kind is Kind.BINARY and value.lower() in words:
+        return words[value.lower()]
+    if not NUMBER.fullmatch(value):
+        raise click.BadParameter(f"{value!r} is not a number (or, for a binary object, active or inactive).")
+    return float(value)
 
 
 def _text(result: dict[str, Any]) -> str:

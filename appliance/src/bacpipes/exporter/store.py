@@ -1,18 +1,14 @@
 """The exporter's way to the database: a pool that heals, and nothing from a schema that we do not know."""
 
-import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import cache
 from typing import Any
 
-import psycopg
-from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import dict_row
 
 from bacpipes import database, schema
 from bacpipes.database import Connection, query
-from bacpipes.errors import SettingsError
 from bacpipes.settings import Settings
 
 POOL_SIZE = 4
@@ -26,7 +22,7 @@ class Store:
     """Lends connections; each use may raise one of `problem.DATABASE_ERRORS`."""
 
     def __init__(self, settings: Settings) -> None:
-        _require_conninfo(settings.database_url.get_secret_value())
+        database.refuse_malformed(settings.database_url.get_secret_value())
         self._settings = settings
         self.pool = database.pool(settings, "exporter", POOL_SIZE)
         self.pool.reconnect_timeout = RECONNECT_WITHIN
@@ -55,18 +51,6 @@ class Store:
         async with self.connection() as connection, connection.cursor(row_factory=dict_row) as cursor:
             await cursor.execute(query(name), parameters)
             return await cursor.fetchall()
-
-
-def _require_conninfo(text: str) -> None:
-    """Refuse at start what libpq would later complain of in words that hold a part of the password."""
-    remedy = "It is a libpq connection string or URI; special characters in its password are written as %40 and so on."
-    try:
-        parts = conninfo_to_dict(text)
-    except psycopg.ProgrammingError:
-        raise SettingsError("BACPIPES_DATABASE_URL can't be read.", remedy) from None
-    host, port = str(parts.get("host") or ""), str(parts.get("port") or "")
-    if "@" in host or not re.fullmatch(r"[0-9,]*", port):
-        raise SettingsError("BACPIPES_DATABASE_URL names no proper host and port.", remedy)
 
 
 async def require_schema(connection: Connection) -> None:

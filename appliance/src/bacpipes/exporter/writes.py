@@ -23,11 +23,11 @@ from bacpipes.exporter.news import News
 from bacpipes.exporter.parameters import take
 from bacpipes.exporter.problem import DATABASE_ERRORS, Problem, bad_parameter
 from bacpipes.exporter.store import Store
-from bacpipes.points import Device, Point
-from bacpipes.reading import iso_milliseconds
+from bacpipes.payload import refusal, result_payload
+from bacpipes.points import Point, find_point
 from bacpipes.settings import Settings
 from bacpipes.tokens import Role
-from bacpipes.writes.command import Command, MalformedCommandError, from_fields, json_safe
+from bacpipes.writes.command import Command, MalformedCommandError, from_fields
 from bacpipes.writes.validator import Policy, Violation, validate
 from bacpipes.writes.values import convert
 
@@ -68,10 +68,14 @@ async def write(request: Request, who: Annotated[Identity, Depends(require(Role.
     command = _command(fields, settings)
     sender = Sender(who.name, request.client.host if request.client else None)
     async with store.connection() as connection:
-        point = await _point(connection, settings.site_id, command)
+        key = (command.device_id, command.object_type, command.object_instance)
+        point = await find_point(connection, settings.site_id, *key)
         violations = _refused(command, point, settings)
         if violations and not await _only_old_news(connection, command, violations):
-            return JSONResponse(_refusal(command, settings.site_id, violations, began))
+            result = _refusal(command, settings.site_id, violations, began)
+            detail = [sender.actor, "write.refused", command.job_id, Jsonb(result)]
+            await connection.execute(query("exporter_audit"), detail)
+            return JSONResponse(result)
         assert point is not None  # noqa: S101 - else it was refused
         await _queue(connection, command, point, settings, sender)
     return await _result(store, request.app.state.news, command.job_id, request.app.state.stopping)
@@ -120,17 +124,6 @@ def _command(fields: dict[str, Any], settings: Settings) -> Command:
     return command
 
 
-async def _point(connection: Connection, site: str, command: Command) -> Point | None:
-    values = {
-        "site": site,
-        "device": command.device_id,
-        "type": command.object_type,
-        "instance": command.object_instance,
-    }
-    row = await (await connection.execute(query("exporter_point"), values)).fetchone()
-    return Point(row[7], Device(*row[:7]), *row[8:]) if row else None
-
-
 def _refused(command: Command, point: Point | None, settings: Settings) -> list[Violation]:
     """What is judged here: the row in the queue would not tell the worker that a command carried a foreign time."""
     now = datetime.now(UTC)
@@ -150,21 +143,10 @@ async def _only_old_news(connection: Connection, command: Command, violations: l
 
 
 def _refusal(command: Command, site: str, violations: list[Violation], began: float) -> dict[str, Any]:
-    return {
-        "jobId": command.job_id,
-        "siteId": site,
-        "success": False,
-        "deviceId": command.device_id,
-        "objectType": command.object_type,
-        "objectInstance": command.object_instance,
-        "value": json_safe(command.value),
-        "priority": command.priority,
-        "timestamp": iso_milliseconds(datetime.now(UTC)),
-        "processingTime": round(time.monotonic() - began, 3),
-        "error": "Validation failed",
-        "validationErrors": [violation.text for violation in violations],
-        "codes": [violation.code for violation in violations],
-    }
+    seconds = time.monotonic() - began
+    return result_payload(
+        command, site, success=False, seconds=seconds, error=refusal(violations), violations=violations
+    )
 
 
 async def _queue(connection: Connection, command: Command, point: Point, settings: Settings, sender: Sender) -> None:

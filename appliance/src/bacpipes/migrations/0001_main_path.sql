@@ -50,6 +50,8 @@ CREATE TABLE point (
     updated_at       timestamptz NOT NULL DEFAULT now(),
     UNIQUE (device, object_type, object_instance),
     CHECK (minimum <= maximum),
+    CHECK (minimum NOT IN ('NaN', 'Infinity', '-Infinity')),
+    CHECK (maximum NOT IN ('NaN', 'Infinity', '-Infinity')),
     CHECK (NOT enabled OR topic IS NOT NULL)
 );
 -- A point that is no longer polled keeps its name in history, and another object may take the name over.
@@ -83,6 +85,8 @@ CREATE TABLE last_value (
     value            double precision,
     quality          smallint NOT NULL,
     reason           text,
+    interval_seconds integer NOT NULL,
+    poll_cycle       bigint  NOT NULL,               -- the slot that was read; a poll may outlast it
     good_time        timestamptz,                    -- of the last read that brought a good value
     good_value       double precision
 ) WITH (fillfactor = 60);                            -- room for HOT updates: every row changes at every poll
@@ -98,6 +102,7 @@ CREATE TABLE gap (
     recorded_at      timestamptz NOT NULL DEFAULT now(),
     CHECK (since < until)
 );
+CREATE INDEX gap_since ON gap (since);
 
 -- The queue for writes. An INSERT is all that anyone needs; what became of it stands in write_command_status.
 CREATE TABLE write_commands (
@@ -112,7 +117,9 @@ CREATE TABLE write_commands (
     expires_at       timestamptz,
     created_by       text NOT NULL DEFAULT session_user,
     reason           text,
-    source_ip        text DEFAULT host(inet_client_addr())
+    source_ip        text DEFAULT host(inet_client_addr()),
+    CHECK (isfinite(created_at) AND created_at < '9000-01-01'),
+    CHECK (isfinite(expires_at) AND expires_at < '9000-01-01')
 );
 CREATE INDEX write_commands_created ON write_commands (created_at);
 
@@ -137,11 +144,14 @@ CREATE TABLE write_results (
     result           json NOT NULL                   -- the payload, as it is published (json keeps its order)
 );
 
--- The slots of priority arrays that hold a value which we wrote.
+-- The slots of priority arrays that hold a value which we wrote. Until a read-back has settled what a write came to,
+-- both the value and the one before it are ours.
 CREATE TABLE held_slot (
     point_id         integer NOT NULL REFERENCES point,
     priority         integer NOT NULL CHECK (priority BETWEEN 1 AND 16),
     value            double precision NOT NULL,
+    previous         double precision,
+    settled          boolean NOT NULL DEFAULT false,
     job_id           text NOT NULL,
     written_at       timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (point_id, priority)

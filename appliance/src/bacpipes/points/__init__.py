@@ -58,7 +58,19 @@ class Point:
 
 async def load_points(connection: Connection) -> list[Point]:
     """All points of the site, in a stable order (device, object)."""
-    cursor = await connection.execute(query("load_devices"))
-    devices = {row[0]: Device(*row) async for row in cursor}
     cursor = await connection.execute(query("load_points"))
-    return [Point(row[0], devices[row[1]], *row[2:]) async for row in cursor]
+    devices: dict[int, Device] = {}
+    points = []
+    async for row in cursor:
+        device = devices.setdefault(row[0], Device(*row[:7]))
+        points.append(Point(row[7], device, *row[8:]))
+    return points
+
+
+async def find_point(
+    connection: Connection, site: str, device_id: int, object_type: str, instance: int
+) -> Point | None:
+    """The point of a BACnet object as the database has it now."""
+    values = {"site": site, "device": device_id, "type": object_type, "instance": instance}
+    row = await (await connection.execute(query("find_point"), values)).fetchone()
+    return Point(row[7], Device(*row[:7]), *row[8:]) if row else None

@@ -11,7 +11,7 @@ import psycopg
 from psycopg.types.json import Jsonb
 
 from bacpipes import schema
-from bacpipes.database import CONNECT_TIMEOUT, first_line, query
+from bacpipes.database import connect_now, first_line, query, schema_version_now
 from bacpipes.errors import UnavailableError
 from bacpipes.haystack import choose_topic, short_topic
 from bacpipes.points.csv_file import PointFile, Problems
@@ -132,10 +132,8 @@ def os_user() -> str:
 def connection_to(url: str, application: str) -> Iterator[Connection]:
     """A connection (autocommit) to a database with this version's schema; raise `UnavailableError` or `SchemaError`."""
     try:
-        with psycopg.connect(
-            url, autocommit=True, connect_timeout=CONNECT_TIMEOUT, application_name=f"bacpipes {application}"
-        ) as connection:
-            schema.check(_schema_version(connection))
+        with connect_now(url, application) as connection:
+            schema.check(schema_version_now(connection))
             yield connection
     except (psycopg.OperationalError, psycopg.errors.InsufficientPrivilege) as error:
         raise UnavailableError(f"The database can't be used: {first_line(error)}.") from None
@@ -325,10 +323,3 @@ def _stage(connection: Connection, changes: Iterable[Change]) -> None:
 def _stored_point(row: tuple[Any, ...]) -> StoredPoint:
     values: list[Any] = [0, *row[1:9], row[9:16], *row[16:22]]
     return StoredPoint(row[0], PointRow(*values), row[22])
-
-
-def _schema_version(connection: Connection) -> str | None:
-    if connection.execute("SELECT to_regclass('bacpipes_schema')").fetchone() == (None,):
-        return None
-    row = connection.execute("SELECT version_num FROM bacpipes_schema").fetchone()
-    return str(row[0]) if row else None

@@ -15,15 +15,16 @@ WITH entry AS (
     SELECT %(base)b + offset_ms * INTERVAL '1 ms', point_id, value, quality, reason, %(duration)b, %(cycle)b FROM entry
     ON CONFLICT DO NOTHING
 ), latest AS (
-    INSERT INTO last_value AS l (point_id, time, value, quality, reason, good_time, good_value)
-    SELECT DISTINCT ON (point_id) point_id, at, value, quality, reason,
+    INSERT INTO last_value AS l (point_id, time, value, quality, reason, interval_seconds, poll_cycle, good_time, good_value)
+    SELECT DISTINCT ON (point_id) point_id, at, value, quality, reason, %(interval)b, %(cycle)b,
            CASE WHEN quality = 0 THEN at END, CASE WHEN quality = 0 THEN value END
     FROM (SELECT *, %(base)b + offset_ms * INTERVAL '1 ms' AS at FROM entry) AS timed
     ORDER BY point_id, at DESC
     ON CONFLICT (point_id) DO UPDATE SET
         time = excluded.time, value = excluded.value, quality = excluded.quality, reason = excluded.reason,
+        interval_seconds = excluded.interval_seconds, poll_cycle = excluded.poll_cycle,
         good_time = coalesce(excluded.good_time, l.good_time),
         good_value = CASE WHEN excluded.quality = 0 THEN excluded.value ELSE l.good_value END
-    WHERE l.time <= excluded.time
+    WHERE l.time <= excluded.time OR l.time > now() + INTERVAL '1 minute'  -- a clock that was ahead does not freeze it
 )
 SELECT seq FROM log

@@ -1,4 +1,3 @@
 DELETE FROM reading_batch
 WHERE seq <= (SELECT coalesce(min(f.seq), (SELECT max(seq) FROM reading_batch)) FROM follower f
               WHERE f.name = ANY(%(followers)s))
-   OR base_time < now() - %(keep)s

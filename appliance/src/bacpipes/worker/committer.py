@@ -1,16 +1,16 @@
 """Takes polls and makes them real: one transaction for what arrives together; the spool while the database is away."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import suppress
 
 import psycopg
 
-from bacpipes.database import Connection, connect, first_line
+from bacpipes.database import Connection, connect_impatient, first_line
 from bacpipes.errors import UnavailableError
 from bacpipes.log import Transition, get_logger
 from bacpipes.metrics import WorkerMetrics
-from bacpipes.reading import Batch, Gap, to_datetime
+from bacpipes.reading import Batch, slot_gap
 from bacpipes.settings import Settings
 from bacpipes.worker import log_store
 from bacpipes.worker.spool import Spool
@@ -31,7 +31,7 @@ class Committer:
         metrics: WorkerMetrics,
         *,
         on_commit: Callable[[], None],
-        on_spooled: Callable[[list[Batch]], Awaitable[None]],
+        on_spooled: Callable[[list[Batch]], None],
     ) -> None:
         self._settings, self._spool, self._metrics = settings, spool, metrics
         self._on_commit, self._on_spooled = on_commit, on_spooled
@@ -39,6 +39,8 @@ class Committer:
         self._connection: Connection | None = None
         self._health = Transition(logger, "database")
         self._retry_at = 0.0
+        self._storing: list[Batch] = []
+        self._drained = 0  # records of the spool that are committed already
 
     @property
     def reason(self) -> str | None:
@@ -49,20 +51,30 @@ class Committer:
         """Take a poll's batch; never blocks."""
         self._queue.put_nowait(batch)
 
-    async def recover(self) -> None:
-        """Drain what an earlier run left in the spool; raise `UnavailableError` where the database is away."""
-        self._connection = await connect(self._settings, "committer")
-        await self._drain(self._connection)
+    async def recover(self, stop: asyncio.Event) -> None:
+        """Drain what an earlier run left in the spool, so that what was missed can be told; else `run` does it."""
+        try:
+            self._connection = await connect_impatient(self._settings, "committer")
+            await self._drain(self._connection, stop)
+        except (psycopg.Error, UnavailableError, OSError) as error:
+            self._health.failed(first_line(error))
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until ``stop`` is set and all that was delivered is committed or spooled."""
         while not (stop.is_set() and self._queue.empty()):
             if batches := await self._gather(stop):
-                await self._store(log_store.merge(batches))
+                await self._store(batches)
             elif not self._spool.empty:
                 await self._store([])  # nothing new is due, but the database may be back
         if self._connection is not None:
             await self._connection.close()
+        self._spool.close()
+
+    def abandon(self) -> None:
+        """Put what is not committed on disk at once: the end can't wait for the database."""
+        waiting = [*self._storing, *(self._queue.get_nowait() for _ in range(self._queue.qsize()))]
+        for batch in log_store.merge(waiting):
+            self._spool.append(batch)
         self._spool.close()
 
     async def _gather(self, stop: asyncio.Event) -> list[Batch]:
@@ -91,14 +103,18 @@ class Committer:
         return None if self._queue.empty() else self._queue.get_nowait()
 
     async def _store(self, batches: list[Batch]) -> None:
+        self._storing = batches
         try:
             connection = await self._connected()
             await self._drain(connection)
             with self._metrics.commit_seconds.time():
                 await self._commit(connection, batches)
         except (psycopg.Error, UnavailableError, OSError) as error:
-            await self._away(first_line(error), batches)
+            await self._away(first_line(error), log_store.merge(batches))
             return
+        finally:
+            if not _cancelled():
+                self._storing = []
         self._health.recovered()
         self._on_commit()
 
@@ -109,46 +125,48 @@ class Committer:
         if now < self._retry_at:
             raise UnavailableError(self._health.reason or "waiting to try again")
         self._retry_at = now + RETRY_AFTER
-        self._connection = await connect(self._settings, "committer")
+        self._connection = await connect_impatient(self._settings, "committer")
         return self._connection
 
     async def _commit(self, connection: Connection, batches: list[Batch]) -> None:
         try:
-            await log_store.commit(connection, self._settings.site_id, batches)
+            await log_store.commit(connection, self._settings.site_id, log_store.merge(batches))
         except _OURS as error:
             logger.warning("commit refused; trying its polls one by one", reason=first_line(error))
-            await self._commit_one_by_one(connection, batches)
+            for batch in batches:
+                await self._commit_piece(connection, batch)
         for batch in batches:
             self._metrics.count(batch)
 
-    async def _commit_one_by_one(self, connection: Connection, batches: list[Batch]) -> None:
-        """A batch that the database refuses for its content becomes a gap; it must not cost the others."""
-        for batch in batches:
-            try:
-                await log_store.commit(connection, self._settings.site_id, [batch])
-            except _OURS as error:
-                reason = f"the database refused the readings: {first_line(error)}"
-                logger.error("batch refused by the database", interval=batch.interval, reason=reason)
-                if not batch.readings:
-                    continue
-                times = [reading.at for reading in batch.readings]
-                ids = tuple(reading.point_id for reading in batch.readings)
-                refused = Gap(ids, to_datetime(min(times)), to_datetime(max(times) + 1), reason)
-                await log_store.insert_gap(connection, self._settings.site_id, refused)
+    async def _commit_piece(self, connection: Connection, batch: Batch) -> None:
+        """A reading that the database refuses for its content becomes a gap; it must not cost the others."""
+        try:
+            await log_store.commit(connection, self._settings.site_id, [batch])
+        except _OURS as error:
+            if len(batch.readings) > 1 or (batch.readings and batch.gaps):
+                for piece in _halves(batch):
+                    await self._commit_piece(connection, piece)
+                return
+            reason = f"the database refused it: {first_line(error)}"
+            logger.error("a reading was refused by the database", interval=batch.interval, reason=reason)
+            if batch.readings:
+                await log_store.insert_gap(connection, self._settings.site_id, slot_gap(batch, reason))
 
-    async def _drain(self, connection: Connection) -> None:
+    async def _drain(self, connection: Connection, stop: asyncio.Event | None = None) -> None:
         """Spooled batches go into the log under new numbers, so some may be published twice, but none is lost."""
         if self._spool.empty:
             return
-        count = 0
-        for batch in self._spool.batches():
+        for batch in self._spool.batches(self._drained):
+            if stop is not None and stop.is_set():
+                return
             await self._commit(connection, [batch])
-            count += 1
+            self._drained += 1
         for gap in self._spool.gaps():
             await log_store.insert_gap(connection, self._settings.site_id, gap)
+        logger.info("spool drained into the database", batches=self._drained)
         self._spool.clear()
+        self._drained = 0
         self._metrics.spool_bytes.set(0)
-        logger.info("spool drained into the database", batches=count)
 
     async def _away(self, reason: str, batches: list[Batch]) -> None:
         self._health.failed(reason)
@@ -159,4 +177,18 @@ class Committer:
             self._spool.append(batch)
         self._metrics.spool_bytes.set(self._spool.size)
         if batches:
-            await self._on_spooled(batches)
+            self._on_spooled(batches)
+
+
+def _halves(batch: Batch) -> list[Batch]:
+    """The same in two, and its gaps apart where there is but one reading."""
+    rows = batch.readings
+    middle = len(rows) // 2 or 1
+    parts = [rows[:middle], rows[middle:]]
+    pieces = [Batch(batch.interval, batch.cycle, batch.duration, part, [], batch.phase) for part in parts if part]
+    return [*pieces, Batch(batch.interval, batch.cycle, batch.duration, [], batch.gaps, batch.phase)]
+
+
+def _cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -1,4 +1,4 @@
-"""The worker's standing connection to the database: the lock of its site, and news of what changed."""
+"""The worker's standing connection to the database: the lock of its one worker, and news of what changed."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -7,7 +7,7 @@ import psycopg
 
 from bacpipes import schema
 from bacpipes.database import Connection, connect, first_line, schema_version
-from bacpipes.errors import AlreadyRunningError, UnavailableError
+from bacpipes.errors import AlreadyRunningError, SettingsError, UnavailableError
 from bacpipes.events import first_of
 from bacpipes.log import Transition, get_logger
 from bacpipes.settings import Settings
@@ -21,7 +21,7 @@ LISTEN_FOR = 0.5  # seconds in one wait for news; a wait that is cancelled would
 
 
 class Control:
-    """Holds the site's advisory lock while it is connected, and says which table changed."""
+    """Holds the worker's advisory lock while it is connected, and says which table changed."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -44,6 +44,7 @@ class Control:
                 connection = await connect(self._settings, "control")
                 schema.check(await schema_version(connection))
                 await self._lock(connection, patience)
+                await self._refuse_other_site(connection)
                 await connection.execute("LISTEN bacpipes")
             except (psycopg.OperationalError, UnavailableError) as error:
                 self._health.failed(first_line(error))
@@ -75,18 +76,28 @@ class Control:
         if self._connection is not None:
             await self._connection.close()
 
+    async def _refuse_other_site(self, connection: Connection) -> None:
+        """One database, one site: cursors, claims and the log are the site's."""
+        cursor = await connection.execute(
+            "SELECT site_id FROM device WHERE site_id <> %s LIMIT 1", [self._settings.site_id]
+        )
+        if row := await cursor.fetchone():
+            await connection.close()
+            raise SettingsError(
+                f"The database belongs to site {row[0]!r}, and BACPIPES_SITE_ID is {self._settings.site_id!r}.",
+                "Is the site's id or the database's address wrong?",
+            )
+
     async def _lock(self, connection: Connection, patience: float) -> None:
         end = asyncio.get_running_loop().time() + patience
         while True:
-            cursor = await connection.execute(
-                "SELECT pg_try_advisory_lock(hashtext('bacpipes worker'), hashtext(%s))", [self._settings.site_id]
-            )
+            cursor = await connection.execute("SELECT pg_try_advisory_lock(hashtext('bacpipes worker'), 0)")
             if await cursor.fetchone() == (True,):
                 return
             if asyncio.get_running_loop().time() > end:
                 await connection.close()
                 raise AlreadyRunningError(
-                    f"Another worker already runs for site {self._settings.site_id!r} on this database.",
+                    f"Another worker already runs on this database (site {self._settings.site_id!r}).",
                     "Stop it first: two would poll and write twice.",
                 )
             await asyncio.sleep(0.2)

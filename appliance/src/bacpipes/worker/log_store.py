@@ -1,6 +1,6 @@
 """The log of batches: commits polls, hands them to followers, and forgets what all of them have passed."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -50,22 +50,24 @@ async def advance(connection: Connection, follower: str, seq: int) -> None:
     )
 
 
-async def trim(connection: Connection, followers: Sequence[str], keep: timedelta) -> None:
-    """Delete the batches that all followers have passed, and those older than history itself."""
-    await connection.execute(query("trim_log"), {"followers": list(followers), "keep": keep})
+async def trim(connection: Connection, followers: Sequence[str], keep: timedelta) -> int:
+    """Delete the batches that all followers have passed, and those older than history itself; how many of the latter
+    a follower had not passed yet."""
+    await connection.execute(query("trim_log"), {"followers": list(followers)})
+    return (await connection.execute("DELETE FROM reading_batch WHERE base_time < now() - %s", [keep])).rowcount
 
 
-async def last_reads(connection: Connection) -> dict[int, datetime]:
-    """When each point was last read, good or not."""
-    cursor = await connection.execute("SELECT point_id, time FROM last_value")
-    return {row[0]: row[1] async for row in cursor}
+async def last_slots(connection: Connection, phase_of: Callable[[int], float]) -> dict[int, float]:
+    """The end of each point's last polled slot, in seconds since the epoch: a poll may outlast its slot."""
+    cursor = await connection.execute("SELECT point_id, interval_seconds, poll_cycle FROM last_value")
+    return {row[0]: (row[2] + 1) * row[1] + phase_of(row[1]) async for row in cursor}
 
 
 def merge(batches: Iterable[Batch]) -> list[Batch]:
     """Polls of one slot share a log row, so that the log stays short however many devices there are."""
     slots: dict[tuple[int, int], Batch] = {}
     for batch in batches:
-        slot = slots.setdefault((batch.interval, batch.cycle), Batch(batch.interval, batch.cycle, 0))
+        slot = slots.setdefault((batch.interval, batch.cycle), Batch(batch.interval, batch.cycle, 0, phase=batch.phase))
         slot.duration = max(slot.duration, batch.duration)
         slot.readings += batch.readings
         slot.gaps += batch.gaps

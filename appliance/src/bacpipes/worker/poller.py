@@ -15,6 +15,7 @@ from bacpipes.worker.reader import DeviceReader, failures
 logger = get_logger(__name__)
 
 STILL_RUNNING = "the previous poll was still running"
+INSTANT = 0.001  # seconds; a slot's end is not part of it
 _LONGEST_WAIT = 5.0  # seconds; so that a clock that was set is noticed
 
 
@@ -35,11 +36,17 @@ class DevicePoller:
         self._finishing = False
         self._health = Transition(logger, "device does not answer", device=reader.device.device_id)
         self.polled: dict[int, int] = {}
+        self._under_way: int | None = None
 
     @property
     def device(self) -> Device:
         """The device that is polled."""
         return self._reader.device
+
+    @property
+    def finished(self) -> dict[int, int]:
+        """``polled`` without the poll that is under way."""
+        return {i: cycle - 1 if i == self._under_way else cycle for i, cycle in self.polled.items()}
 
     @property
     def silent(self) -> bool:
@@ -93,10 +100,12 @@ class DevicePoller:
         cycle = grid.cycle(began)
         gaps = self._missed(grid, cycle, points)
         self.polled[interval] = cycle
+        self._under_way = interval
         readings = await self._read(points)
+        self._under_way = None
         self._note_health(readings[0].reason)
         duration = int((time.time() - began) * 1000)
-        self._deliver(Batch(interval, cycle, max(0, duration), readings, gaps))
+        self._deliver(Batch(interval, cycle, max(0, duration), readings, gaps, grid.phase))
 
     async def _read(self, points: Sequence[Point]) -> list[Reading]:
         try:
@@ -127,14 +136,14 @@ def gap(grid: Grid, first: int, until: int, point_ids: Sequence[int], reason: st
 def gaps_since(
     last: Mapping[int, float], points: Sequence[Point], phase_of: Callable[[int], float], now: float, reason: str
 ) -> list[Gap]:
-    """The slots between each point's last read (seconds since the epoch) and ``now`` that nobody polled, as few rows
-    as possible. A point that was never read has no gap."""
+    """The slots between the end of each point's last polled slot (seconds since the epoch) and ``now`` that nobody
+    polled, as few rows as possible. A point that was never read has no gap."""
     spans: dict[tuple[int, int, int], list[int]] = {}
     for point in points:
         if point.id not in last:
             continue
         grid = Grid(point.interval, phase_of(point.interval))
-        first, until = grid.cycle(last[point.id]) + 1, grid.cycle(now)
+        first, until = grid.cycle(last[point.id] - INSTANT) + 1, grid.cycle(now)
         if first < until:
             spans.setdefault((point.interval, first, until), []).append(point.id)
     return [

@@ -9,7 +9,7 @@ import psycopg
 
 from bacpipes.database import Connection, connect, first_line
 from bacpipes.errors import UnavailableError
-from bacpipes.events import first_of
+from bacpipes.events import first_of, unless
 from bacpipes.log import Transition, get_logger
 from bacpipes.metrics import WorkerMetrics
 from bacpipes.mqtt.client import MqttClient, NotConnectedError
@@ -23,6 +23,7 @@ logger = get_logger(__name__)
 
 READINGS, RESULTS = "publisher", "results"
 BATCHES_AT_ONCE = 20
+END_PATIENCE = 1.0  # seconds that a publishing under way gets at the end
 IDLE = 1.0  # seconds between looks at the log when nobody wakes us
 TRIM_EVERY = 10.0  # seconds between deletions of what all followers have passed
 
@@ -30,15 +31,17 @@ Message = tuple[str, bytes]
 
 
 class Publisher:
-    """While MQTT is switched off nothing is followed, and the log is trimmed at once."""
+    """While MQTT is ``switched_off`` nothing is followed, and the log is trimmed at once."""
 
     def __init__(self, settings: Settings, directory: Directory, metrics: WorkerMetrics, client: MqttClient) -> None:
-        self._settings, self._directory, self._metrics, self._client = settings, directory, metrics, client
+        self._settings, self._directory, self._metrics, self.client = settings, directory, metrics, client
         self._news = asyncio.Event()
         self._connection: Connection | None = None
         self._database = Transition(logger, "publisher's database")
         self._refused = Transition(logger, "broker refuses messages")
         self._trim_at = 0.0
+        self._direct: asyncio.Task[None] | None = None
+        self.switched_off = False  # by whoever runs the site: then nobody waits for the log
 
     def wake(self) -> None:
         """There is something new in the log."""
@@ -48,34 +51,43 @@ class Publisher:
         """Until ``stop``; what is not acknowledged by then is published after the next start."""
         while not stop.is_set():
             self._news.clear()
-            try:
-                moved = await self._follow()
-                self._database.recovered()
-            except NotConnectedError:
-                moved = False
-            except (psycopg.Error, UnavailableError, OSError) as error:
-                self._database.failed(first_line(error))
-                moved = False
+            moved = await unless(stop, self._step(), patience=END_PATIENCE)
             if not moved:
                 await first_of(self._news, stop, within=IDLE)
         await self._finish()
 
-    async def publish_directly(self, batches: list[Batch]) -> None:
-        """Publish readings that are not in the log yet (the database is away); they will go out again from there."""
-        if not self._client.connected:
-            return
+    async def _step(self) -> bool:
+        try:
+            moved = await self._follow()
+        except NotConnectedError:
+            return False
+        except (psycopg.Error, UnavailableError, OSError) as error:
+            self._database.failed(first_line(error))
+            return False
+        self._database.recovered()
+        return moved
+
+    def publish_directly(self, batches: list[Batch]) -> None:
+        """Publish readings that are not in the log yet (the database is away); they will go out again from there.
+
+        One such publishing at a time: with a slow broker too, they wait on disk and not in memory.
+        """
+        if self.client.connected and (self._direct is None or self._direct.done()):
+            messages = [m for batch in batches for m in self._messages(batch.readings)]
+            self._direct = asyncio.create_task(self._send_if_connected(messages))
+
+    async def _send_if_connected(self, messages: list[Message]) -> None:
         with suppress(NotConnectedError):
-            await self._send([m for batch in batches for m in self._messages(batch.readings)])
+            await self._send(messages)
 
     async def publish_result(self, result: dict[str, Any]) -> None:
         """Publish a result outside the log: an answer to a repeated command, or while the database is away."""
-        if self._client.connected:
-            with suppress(NotConnectedError):
-                await self._send([(self._result_topic, encode(result))])
+        if self.client.connected:
+            await self._send_if_connected([(self._result_topic, encode(result))])
 
     @property
     def _result_topic(self) -> str:
-        return self._client.config.write_result_topic
+        return self.client.config.write_result_topic
 
     async def _follow(self) -> bool:
         """One step of both followers; True where there may be more at once."""
@@ -83,7 +95,7 @@ class Publisher:
             self._connection = await connect(self._settings, "publisher")
         connection = self._connection
         await self._trim(connection)
-        if not self._client.connected:
+        if not self.client.connected:
             return False
         results = await self._follow_results(connection)
         return await self._follow_readings(connection) or results
@@ -114,7 +126,7 @@ class Publisher:
         return True
 
     async def _send(self, messages: list[Message]) -> None:
-        refused = await self._client.publish_all(messages)
+        refused = await self.client.publish_all(messages)
         self._metrics.publish_refused.inc(len(refused))
         if refused:
             self._refused.failed(str(refused[0]), messages=len(refused))
@@ -135,13 +147,15 @@ class Publisher:
             return
         self._trim_at = now + TRIM_EVERY
         followers = [READINGS]
-        if not self._client.config.enabled:
+        if self.switched_off:
             followers = []
             await connection.execute(
                 "UPDATE follower SET seq = greatest(seq, (SELECT max(seq) FROM write_results)) WHERE name = %s",
                 [RESULTS],
             )
-        await log_store.trim(connection, followers, timedelta(days=self._settings.retention_days))
+        lost = await log_store.trim(connection, followers, timedelta(days=self._settings.retention_days))
+        if lost:
+            logger.error("batches older than the retention were never published", batches=lost)
         row = await (await connection.execute("SELECT count(*) FROM reading_batch")).fetchone()
         self._metrics.log_backlog.set(row[0] if row else 0)
 

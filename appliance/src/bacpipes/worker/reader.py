@@ -25,6 +25,7 @@ from bacpipes.reading import Quality, Reading
 logger = get_logger(__name__)
 
 VALUE, FLAGS, RELIABILITY = "present-value", "status-flags", "reliability"
+TOO_LONG = ("buffer-overflow", "segmentation-not-supported", "apdu-too-long")  # reasons of an abort
 MAX_APDU = "max-apdu-length-accepted"
 # Octets of an unsegmented answer: header, and value with status flags of one object (measured, rounded up).
 _ANSWER_HEADER, _ANSWER_POINT = 9, 23
@@ -90,8 +91,9 @@ class DeviceReader:
                 self.read_multiple = False
                 logger.info("device can't ReadPropertyMultiple", device=self.device.device_id)
             return await self._read_halves(points)
-        except AbortedError:
-            self.batch = max(1, len(points) // 2)  # the answer was too long for it: remember
+        except AbortedError as error:
+            if any(reason in str(error) for reason in TOO_LONG):
+                self.batch = max(1, len(points) // 2)  # remember; a device that is only busy is asked as before
             return await self._read_halves(points)
         except BacnetError:
             return await self._read_halves(points)  # one bad point must not cost the others

@@ -10,7 +10,7 @@ import psycopg
 
 from bacpipes import history
 from bacpipes.bacnet import BacnetClient
-from bacpipes.database import Connection, first_line
+from bacpipes.database import Connection, connect, connect_now, first_line
 from bacpipes.errors import BacpipesError, UnavailableError
 from bacpipes.events import first_of
 from bacpipes.log import Transition, get_logger
@@ -26,7 +26,7 @@ from bacpipes.worker import log_store
 from bacpipes.worker.committer import Committer
 from bacpipes.worker.control import Control
 from bacpipes.worker.grid import Grid
-from bacpipes.worker.poller import DevicePoller, gaps_since
+from bacpipes.worker.poller import INSTANT, DevicePoller, gaps_since
 from bacpipes.worker.publisher import Publisher
 from bacpipes.worker.reader import DeviceReader, by_device
 from bacpipes.worker.spool import Spool
@@ -37,9 +37,12 @@ logger = get_logger(__name__)
 
 NOT_RUNNING = "the worker was not running"
 HOUSEKEEPING_EVERY, HOUSEKEEPING_RETRY = 3600.0, 60.0  # seconds
+RELOAD_RETRY = 2.0  # seconds between tries to take over a change
 BACNET_RETRY = 5.0  # seconds between tries to open the BACnet interface
+END_WITHIN = 3.0  # seconds for commands, commits, publishing and goodbye together
 POLL_PATIENCE = 1.0  # seconds that polls under way get at the end
 MEGABYTE = 1024 * 1024
+UNUSABLE = MqttConfig.model_validate({"enabled": False})  # stands in for a configuration that can't be read
 DISK_LOW = 200 * MEGABYTE
 
 
@@ -53,14 +56,17 @@ class Worker:
         self._control = Control(settings)
         self._bacnet = BacnetClient.from_settings(settings)
         self._bacnet_health = Transition(logger, "BACnet interface")
+        self._reload_health = Transition(logger, "taking over a change")
         self._mqtt_health = Transition(logger, "MQTT configuration")
         self._pollers: dict[int, tuple[DevicePoller, asyncio.Task[None]]] = {}
         self._mqtt: MqttClient | None = None
         self._committer: Committer | None = None
+        self._stop = asyncio.Event()
+        self._failure: BaseException | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until ``stop``; raise where this worker must not or can't go on."""
-        settings = self._settings
+        settings, self._stop = self._settings, stop
         status = StatusServer(settings.worker_http_host, settings.worker_http_port, self._render, self.reasons)
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(status)
@@ -84,6 +90,8 @@ class Worker:
             found.append(Reason("mqtt", reason, "Correct it: `bacpipes mqtt set`."))
         elif self._mqtt is not None and self._mqtt.config.enabled and (reason := self._mqtt.reason):
             found.append(Reason("mqtt", reason, self._mqtt.remedy or ""))
+        if reason := self._reload_health.reason:
+            found.append(Reason("points", f"a change could not be taken over: {reason}"))
         free = _free_bytes(self._settings)
         if free is not None and free < DISK_LOW:
             found.append(Reason("disk", f"{free // MEGABYTE} MB free in {self._settings.state_dir}", "Make room."))
@@ -107,16 +115,16 @@ class Worker:
 
     async def _main_loop(self, stop: asyncio.Event, connection: Connection) -> None:
         settings = self._settings
-        config = await self._load_mqtt(connection) or MqttConfig.model_validate({"enabled": False})
+        config = await self._load_mqtt(connection) or UNUSABLE
 
         def receive(message: ReceivedMessage) -> None:
             commands.receive(message)
 
         mqtt = MqttClient(config, site_id=settings.site_id, on_command=receive)
         publisher = Publisher(settings, self._directory, self._metrics, mqtt)
+        publisher.switched_off = self._switched_off(config)
         commands = CommandService(
             settings,
-            self._directory,
             self._bacnet,
             self._metrics,
             publish=publisher.publish_result,
@@ -130,10 +138,10 @@ class Worker:
             on_spooled=publisher.publish_directly,
         )
         self._mqtt, self._committer = mqtt, committer
-        await committer.recover()
-        last = await log_store.last_reads(connection)
-        self._record_absence({point: moment.timestamp() for point, moment in last.items()})
-        self._start_pollers({point: moment.timestamp() for point, moment in last.items()})
+        await committer.recover(stop)
+        last = await log_store.last_slots(connection, settings.phase_of)
+        self._record_absence(last)
+        self._start_pollers(last)
         logger.info(
             "worker runs", site=settings.site_id, points=len(self._directory.enabled), devices=len(self._pollers)
         )
@@ -148,6 +156,9 @@ class Worker:
             return None
         self._mqtt_health.recovered()
         return config
+
+    def _switched_off(self, config: MqttConfig) -> bool:
+        return not config.enabled and config is not UNUSABLE
 
     def _record_absence(self, last: dict[int, float]) -> None:
         gaps = gaps_since(last, self._directory.enabled, self._settings.phase_of, time.time(), NOT_RUNNING)
@@ -170,7 +181,7 @@ class Worker:
         """Run the parts; when one fails all end. They stop in the order in which readings and results flow."""
 
         async def changed(table: str) -> None:
-            await self._changed(table, mqtt, commands)
+            await self._changed(table, publisher, commands, stop)
 
         ends = [asyncio.Event() for _ in range(4)]
         commands_end, committer_end, publisher_end, mqtt_end = ends
@@ -189,48 +200,74 @@ class Worker:
         stopping.cancel()
         logger.info("worker stops")
         await self._stop_pollers()
+        deadline = asyncio.get_running_loop().time() + END_WITHIN
         for end, name in zip(ends, ("commands", "committer", "publisher", "mqtt"), strict=True):
             end.set()
-            await asyncio.wait([tasks[name]])
-            logger.debug("part ended", part=name)
-        await asyncio.wait(tasks.values())
+            left = max(0.1, deadline - asyncio.get_running_loop().time())
+            await asyncio.wait([tasks[name]], timeout=left)
+            logger.debug("part ended", part=name, in_time=tasks[name].done())
+            if name == "committer" and not tasks[name].done():
+                tasks[name].cancel()
+                committer.abandon()
+        _, late = await asyncio.wait(tasks.values(), timeout=0.6)
+        for task in late:
+            task.cancel()
         for task in tasks.values():
-            if not task.cancelled() and (error := task.exception()):
+            if task.done() and not task.cancelled() and (error := task.exception()):
                 raise error
+        if self._failure is not None:
+            raise self._failure
 
-    async def _changed(self, table: str, mqtt: MqttClient, commands: CommandService) -> None:
+    async def _changed(self, table: str, publisher: Publisher, commands: CommandService, stop: asyncio.Event) -> None:
+        """Take a change over; again and again, where it can't be: the old points must not stay in force unseen."""
         if table in ("write_commands", "*"):
             commands.wake()
         if table not in ("point", "device", "mqtt_config", "*"):
             return
+        while not await self._take_over(table, publisher) and not stop.is_set():
+            await first_of(stop, within=RELOAD_RETRY)
+
+    async def _take_over(self, table: str, publisher: Publisher) -> bool:
+        mqtt = publisher.client
         try:
-            async with await psycopg.AsyncConnection.connect(
-                self._settings.database_url.get_secret_value(), autocommit=True
-            ) as connection:
+            async with await connect(self._settings, "reload") as connection:
                 if table != "mqtt_config":
                     await self._directory.load(connection)
                     self._start_pollers({})
                 if table in ("mqtt_config", "*") and (config := await self._load_mqtt(connection)):
+                    publisher.switched_off = self._switched_off(config)
                     mqtt.reconfigure(config)
         except (psycopg.Error, BacpipesError) as error:
-            logger.error("a change could not be taken over", table=table, reason=first_line(error))
+            self._reload_health.failed(first_line(error), table=table)
+            return False
+        self._reload_health.recovered()
+        return True
 
     def _start_pollers(self, last: dict[int, float]) -> None:
         """One poller a device; those that go on keep their place in the grid."""
         groups = dict(by_device(self._directory.enabled))
+        before: dict[int, dict[int, int]] = {}
         for key, (poller, task) in list(self._pollers.items()):
             if poller.device not in groups:
                 task.cancel()
                 del self._pollers[key]
+                before[key] = poller.finished  # what was under way is polled again, or becomes a gap
                 logger.info("device is no longer polled as before", device=poller.device.device_id)
         for device, points in groups.items():
             if device.id not in self._pollers:
                 poller = DevicePoller(DeviceReader(self._bacnet, device), self._settings.phase_of, self._deliver)
-                poller.polled = self._polled(points, last)
+                poller.polled = before.get(device.id) or self._polled(points, last)
                 task = asyncio.create_task(poller.run(), name=f"poller {device.device_id}")
-                task.add_done_callback(_say_failure)
+                task.add_done_callback(self._poller_ended)
                 self._pollers[device.id] = (poller, task)
             self._pollers[device.id][0].update(points)
+
+    def _poller_ended(self, task: asyncio.Task[None]) -> None:
+        """Polling that ends by itself must not be missed in silence: the worker ends, and is started again."""
+        if not task.cancelled() and (error := task.exception()):
+            logger.error("a poller ended", task=task.get_name(), exc_info=error)
+            self._failure = error
+            self._stop.set()
 
     def _polled(self, points: list[Point], last: dict[int, float]) -> dict[int, int]:
         """The intervals whose present slot an earlier run has polled."""
@@ -239,7 +276,7 @@ class Worker:
         return {
             interval: grid.cycle(now)
             for interval, grid in slots.items()
-            if all(grid.cycle(last.get(p.id, 0)) >= grid.cycle(now) for p in points if p.interval == interval)
+            if all(grid.cycle(last.get(p.id, 0) - INSTANT) >= grid.cycle(now) for p in points if p.interval == interval)
         }
 
     def _deliver(self, batch: Batch) -> None:
@@ -254,7 +291,7 @@ class Worker:
                 health.recovered()
                 if dropped:
                     logger.info("history dropped", older_than_days=self._settings.retention_days, parts=dropped)
-            except psycopg.Error as error:
+            except (psycopg.Error, UnavailableError) as error:
                 health.failed(first_line(error))
             await first_of(stop, within=HOUSEKEEPING_RETRY if health.failing else HOUSEKEEPING_EVERY)
 
@@ -295,7 +332,7 @@ async def _serve(settings: Settings) -> None:
 
 
 def _maintain(settings: Settings) -> list[str]:
-    with psycopg.connect(settings.database_url.get_secret_value(), autocommit=True, connect_timeout=5) as connection:
+    with connect_now(settings.database_url.get_secret_value(), "housekeeping") as connection:
         engine = history.installed(connection)
         if engine is None:
             return []
@@ -307,8 +344,3 @@ def _free_bytes(settings: Settings) -> int | None:
         return shutil.disk_usage(settings.state_dir).free
     except OSError:
         return None
-
-
-def _say_failure(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()):
-        logger.error("a poller ended", task=task.get_name(), exc_info=error)

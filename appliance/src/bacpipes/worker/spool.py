@@ -4,13 +4,14 @@ import json
 import os
 import zlib
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from bacpipes.log import get_logger
-from bacpipes.reading import Batch, Gap, Quality, Reading, to_datetime
+from bacpipes.reading import Batch, Gap, Quality, Reading, slot_gap
+from bacpipes.secret_box import make_state_dir
 
 logger = get_logger(__name__)
 
@@ -18,24 +19,17 @@ FULL = "the spool was full while the database was away"
 _FRAME = 8  # octets before each record: length and CRC-32
 
 
-@dataclass
-class _Dropped:
-    """What the spool had no room for, to be recorded as a gap."""
-
-    since: int
-    until: int
-    points: set[int] = field(default_factory=set)
-
-
 class Spool:
     """One file of framed records below ``directory``; never larger than ``limit`` octets."""
 
     def __init__(self, directory: Path, limit: int) -> None:
-        directory.mkdir(parents=True, exist_ok=True)
+        make_state_dir(directory)
         self._path = directory / "spool"
         self._limit = limit
         self._file: BinaryIO | None = None
-        self._dropped: _Dropped | None = None
+        self._gaps_path = directory / "spool.gaps"
+        self._damaged = False
+        self._gaps = self._load_gaps()
 
     @property
     def size(self) -> int:
@@ -45,7 +39,7 @@ class Spool:
     @property
     def empty(self) -> bool:
         """True where nothing waits and nothing was dropped."""
-        return self.size == 0 and self._dropped is None
+        return self.size == 0 and not self._gaps
 
     def append(self, batch: Batch) -> None:
         """Keep a batch; on a full spool or disk its reads are remembered as a gap instead."""
@@ -54,30 +48,34 @@ class Spool:
         if self.size + len(frame) > self._limit or not self._write(frame):
             self._drop(batch)
 
-    def batches(self) -> Iterator[Batch]:
-        """Everything that waits, oldest first; stops at a torn or damaged record and says so."""
+    def batches(self, after: int = 0) -> Iterator[Batch]:
+        """Everything that waits ``after`` the first so many, oldest first; stops at a damaged record and says so."""
         if not self._path.exists():
             return
         with self._path.open("rb") as file:
             while header := file.read(_FRAME):
                 record = file.read(int.from_bytes(header[:4], "big")) if len(header) == _FRAME else b""
                 if not record or zlib.crc32(record) != int.from_bytes(header[4:], "big"):
+                    self._damaged = True
                     logger.error("spool ends in a damaged record", path=str(self._path), octet=file.tell())
                     return
+                if after:
+                    after -= 1
+                    continue
                 yield _decode(json.loads(record))
 
     def gaps(self) -> list[Gap]:
-        """What was dropped, as gaps."""
-        if self._dropped is None:
-            return []
-        since, until = to_datetime(self._dropped.since), to_datetime(self._dropped.until + 1)
-        return [Gap(tuple(sorted(self._dropped.points)), since, until, FULL)]
+        """What was dropped, as gaps; they outlive a restart."""
+        return list(self._gaps)
 
     def clear(self) -> None:
-        """Forget everything: it is in the database."""
+        """Forget everything: it is in the database. A damaged file is kept aside for whoever wants to look."""
         self.close()
+        if self._damaged:
+            self._path.replace(self._path.with_name("spool.damaged"))
         self._path.unlink(missing_ok=True)
-        self._dropped = None
+        self._gaps_path.unlink(missing_ok=True)
+        self._gaps, self._damaged = [], False
 
     def close(self) -> None:
         """Close the file; what waits stays."""
@@ -89,9 +87,9 @@ class Spool:
         try:
             if self._file is None:
                 self._file = self._path.open("ab", buffering=0)
-            end = self._file.tell()
+            end = os.fstat(self._file.fileno()).st_size
             if self._file.write(frame) != len(frame):
-                self._file.truncate(end)  # a torn record would hide the ones behind it
+                os.ftruncate(self._file.fileno(), end)  # a torn record would hide the ones behind it
                 return False
             os.fsync(self._file.fileno())
         except OSError as error:
@@ -100,14 +98,35 @@ class Spool:
         return True
 
     def _drop(self, batch: Batch) -> None:
-        times = [reading.at for reading in batch.readings]
-        if not times:
-            return
-        if self._dropped is None:
+        if not self._gaps:
             logger.error("spool is full; readings are dropped and will be recorded as a gap", limit=self._limit)
-            self._dropped = _Dropped(min(times), max(times))
-        self._dropped.until = max(self._dropped.until, *times)
-        self._dropped.points |= {reading.point_id for reading in batch.readings}
+        for gap in [*batch.gaps, *([slot_gap(batch, FULL)] if batch.readings else [])]:
+            _join(self._gaps, gap)
+        text = json.dumps([asdict(gap) for gap in self._gaps], default=_encode)
+        try:
+            self._gaps_path.write_text(text)
+        except OSError as error:  # remembered for as long as we run
+            logger.error("dropped readings can't be noted on disk", reason=error.strerror)
+
+    def _load_gaps(self) -> list[Gap]:
+        try:
+            return [_gap(row) for row in json.loads(self._gaps_path.read_text())]
+        except FileNotFoundError:
+            return []
+        except (ValueError, KeyError, OSError) as error:
+            logger.error("the note of dropped readings can't be read", reason=str(error))
+            return []
+
+
+def _join(gaps: list[Gap], gap: Gap) -> None:
+    """Add a gap; slots that follow each other make one."""
+    if gap in gaps:
+        return
+    for number, one in enumerate(gaps):
+        if (one.point_ids, one.reason, one.end) == (gap.point_ids, gap.reason, gap.start):
+            gaps[number] = Gap(one.point_ids, one.start, gap.end, one.reason)
+            return
+    gaps.append(gap)
 
 
 def _encode(value: object) -> str:
@@ -118,13 +137,10 @@ def _encode(value: object) -> str:
 
 def _decode(data: dict[str, Any]) -> Batch:
     readings = [Reading(**(row | {"quality": Quality(row["quality"])})) for row in data["readings"]]
-    gaps = [
-        Gap(
-            tuple(row["point_ids"]),
-            datetime.fromisoformat(row["start"]),
-            datetime.fromisoformat(row["end"]),
-            row["reason"],
-        )
-        for row in data["gaps"]
-    ]
-    return Batch(data["interval"], data["cycle"], data["duration"], readings, gaps)
+    gaps = [_gap(row) for row in data["gaps"]]
+    return Batch(data["interval"], data["cycle"], data["duration"], readings, gaps, data["phase"])
+
+
+def _gap(row: dict[str, Any]) -> Gap:
+    start, end = (datetime.fromisoformat(row[key]) for key in ("start", "end"))
+    return Gap(tuple(row["point_ids"]), start, end, row["reason"])

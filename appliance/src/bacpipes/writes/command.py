@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -77,6 +78,8 @@ def from_fields(data: dict[str, Any]) -> Command:
     }
     if "value" not in data and not command["release"]:
         reader.problems.append("value is missing")
+    if data.get("releaseAfter") is not None:
+        reader.problems.append("releaseAfter is not supported by this version; release by a second command")
     if reader.problems or job_id is None:
         raise MalformedCommandError(reader.problems, job_id, data)
     return Command(job_id=job_id, value=data.get("value"), priority=_priority(data), **command)  # type: ignore[arg-type]
@@ -131,6 +134,15 @@ class _Fields:
             self.problems.append(f"{name} is not an ISO 8601 time")
             return None
         return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+JOB_ID = re.compile(rb'"jobId"\s*:\s*"([\x20\x21\x23-\x5b\x5d-\x7e]{1,200})"')
+
+
+def job_id_in(octets: bytes) -> str | None:
+    """The jobId of a message that can't be read as a whole, where it stands plainly in its beginning."""
+    match = JOB_ID.search(octets)
+    return match.group(1).decode() if match else None
 
 
 def json_safe(value: Any) -> Any:

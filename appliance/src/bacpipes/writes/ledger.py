@@ -1,11 +1,15 @@
 """The book of writes: claims (one jobId is executed at most once), the slots that we hold, results and audit."""
 
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from psycopg.types.json import Json, Jsonb
 
 from bacpipes.database import Connection, query
+from bacpipes.objects import Kind
+from bacpipes.points import Point
+from bacpipes.writes.values import same
 
 
 async def claim(connection: Connection, job_id: str, origin: str, command: dict[str, Any]) -> datetime | None:
@@ -26,13 +30,35 @@ async def result_of(connection: Connection, job_id: str) -> dict[str, Any] | Non
     return row[0] if row else None
 
 
-async def held(connection: Connection, point_id: int, priority: int) -> float | None:
-    """The value that we wrote into a slot and have not released, or None."""
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What we hold, or may hold, in a slot: until a read-back has settled it, the value before it is ours too."""
+
+    point_id: int
+    priority: int
+    value: float
+    previous: float | None
+    job_id: str
+
+    def ours(self, kind: Kind, there: float | None) -> bool:
+        """Is what is there something that we wrote?"""
+        return there is not None and (same(kind, there, self.value) or same(kind, there, self.previous))
+
+
+async def held(connection: Connection, point_id: int, priority: int) -> Held | None:
+    """What we hold in a slot, or None."""
     cursor = await connection.execute(
-        "SELECT value FROM held_slot WHERE point_id = %s AND priority = %s", [point_id, priority]
+        "SELECT point_id, priority, value, previous, job_id FROM held_slot WHERE point_id = %s AND priority = %s",
+        [point_id, priority],
     )
     row = await cursor.fetchone()
-    return row[0] if row else None
+    return Held(*row) if row else None
+
+
+async def unsettled(connection: Connection) -> list[tuple[Held, int, str, int]]:
+    """Slots whose last write was not read back: what is held, and the device number and object."""
+    cursor = await connection.execute(query("unsettled_slots"))
+    return [(Held(*row[:5]), row[5], row[6], row[7]) async for row in cursor]
 
 
 async def begin(connection: Connection, job_id: str, point_id: int, priority: int, value: float | None) -> None:
@@ -40,17 +66,33 @@ async def begin(connection: Connection, job_id: str, point_id: int, priority: in
     async with connection.transaction():
         await connection.execute("UPDATE write_claim SET executing_at = clock_timestamp() WHERE job_id = %s", [job_id])
         if value is not None:
-            await hold(connection, job_id, point_id, priority, value)
+            await connection.execute(query("hold_slot"), [point_id, priority, value, job_id])
+        else:
+            await connection.execute(
+                "UPDATE held_slot SET settled = false WHERE point_id = %s AND priority = %s", [point_id, priority]
+            )
 
 
-async def hold(connection: Connection, job_id: str, point_id: int, priority: int, value: float) -> None:
-    """The slot holds our ``value``."""
-    await connection.execute(query("hold_slot"), [point_id, priority, value, job_id])
+async def settle_slot(
+    connection: Connection, point: Point, priority: int, there: float | None, written: float | None = None
+) -> None:
+    """Make the book true to what a read-back found in the slot; call it only while holding the device's turn.
 
-
-async def forget(connection: Connection, point_id: int, priority: int) -> None:
-    """The slot holds nothing of ours any more."""
-    await connection.execute("DELETE FROM held_slot WHERE point_id = %s AND priority = %s", [point_id, priority])
+    ``written`` is what the device made of a value that it acknowledged (rounded, say): that is ours too.
+    """
+    row = await held(connection, point.id, priority)
+    if row is None:
+        return
+    kind = point.type.kind
+    mine = row.ours(kind, there) or (there is not None and same(kind, there, written))
+    key = [point.id, priority]
+    if mine:
+        await connection.execute(
+            "UPDATE held_slot SET value = %s, previous = NULL, settled = true WHERE point_id = %s AND priority = %s",
+            [there, *key],
+        )
+    else:
+        await connection.execute("DELETE FROM held_slot WHERE point_id = %s AND priority = %s", key)
 
 
 async def settle(

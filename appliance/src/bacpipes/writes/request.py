@@ -6,7 +6,8 @@ from typing import Any
 
 import psycopg
 
-from bacpipes.database import CONNECT_TIMEOUT, first_line
+from bacpipes import schema
+from bacpipes.database import connect_now, first_line, schema_version_now
 from bacpipes.errors import InputError, UnavailableError
 from bacpipes.settings import Settings
 
@@ -36,13 +37,12 @@ class WriteRequest:
 def request_write(settings: Settings, request: WriteRequest, timeout: float) -> dict[str, Any]:
     """Queue the command and return the result's payload; raise where the point is unknown or nobody answers."""
     try:
-        with psycopg.connect(
-            settings.database_url.get_secret_value(), autocommit=True, connect_timeout=CONNECT_TIMEOUT
-        ) as connection:
+        with connect_now(settings.database_url.get_secret_value(), "write") as connection:
+            schema.check(schema_version_now(connection))
             connection.execute("LISTEN bacpipes")
             return _wait(connection, _queue(connection, settings.site_id, request), timeout, settings.write_ttl)
     except psycopg.OperationalError as error:
-        raise UnavailableError(f"The database can't be reached: {first_line(error)}.") from None
+        raise UnavailableError(f"The database went away: {first_line(error)}.") from None
 
 
 def _queue(connection: psycopg.Connection[Any], site_id: str, request: WriteRequest) -> str:

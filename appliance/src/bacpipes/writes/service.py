@@ -1,6 +1,7 @@
 """Write commands, from MQTT and from the SQL queue, all on the same way: claim, validate, execute, store the result."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
@@ -10,26 +11,25 @@ import psycopg
 
 from bacpipes import clock
 from bacpipes.bacnet import BacnetClient, BacnetError
-from bacpipes.database import Connection, connect, first_line
+from bacpipes.database import Connection, connect_impatient, first_line
 from bacpipes.errors import UnavailableError
 from bacpipes.events import first_of
 from bacpipes.log import Transition, get_logger
 from bacpipes.metrics import WorkerMetrics
 from bacpipes.mqtt.client import ReceivedMessage
 from bacpipes.payload import malformed_payload, refusal, result_payload
-from bacpipes.points import Point
-from bacpipes.points.directory import Directory
+from bacpipes.points import Point, find_point
 from bacpipes.settings import Settings
-from bacpipes.writes import ledger as write_ledger
-from bacpipes.writes import writer
-from bacpipes.writes.command import Command, MalformedCommandError, from_fields, json_safe, parse
-from bacpipes.writes.validator import Policy, Violation, validate
-from bacpipes.writes.values import convert
+from bacpipes.writes import ledger, writer
+from bacpipes.writes.command import Command, MalformedCommandError, from_fields, job_id_in, json_safe, parse
+from bacpipes.writes.validator import LOWEST_PRIORITY, Policy, Violation, validate
+from bacpipes.writes.values import convert, number_text
 
 logger = get_logger(__name__)
 
 LOOK_EVERY = 5.0  # seconds between looks at the queue, should a notification be missed
 MOST_WAITING = 1000  # messages; what comes on top is dropped, counted and repeated by its sender
+END_PATIENCE = 2.0  # seconds that commands under way get at the end
 MOST_AT_ONCE = 100  # commands under way; the others wait their turn
 DATABASE_AWAY = "The database is away; writes are refused until it is back"
 RETAINED = Violation("command-retained", "Retained commands are not executed: their age is not known")
@@ -42,16 +42,15 @@ class CommandService:
     def __init__(
         self,
         settings: Settings,
-        directory: Directory,
         client: BacnetClient,
         metrics: WorkerMetrics,
         *,
         publish: Callable[[dict[str, Any]], Awaitable[None]],
         on_result: Callable[[], None],
     ) -> None:
-        self._settings, self._directory, self._client, self._metrics = settings, directory, client, metrics
+        self._settings, self._client, self._metrics = settings, client, metrics
         self._publish, self._on_result = publish, on_result
-        self._messages: asyncio.Queue[ReceivedMessage] = asyncio.Queue(MOST_WAITING)
+        self._messages: asyncio.Queue[tuple[ReceivedMessage, datetime]] = asyncio.Queue(MOST_WAITING)
         self._wake = asyncio.Event()
         self._devices: dict[int, asyncio.Lock] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -59,12 +58,14 @@ class CommandService:
         self._database = asyncio.Lock()  # one statement group at a time: results keep their order in the log
         self._health = Transition(logger, "commands' database")
         self._unsaved: list[tuple[dict[str, Any], int | None, datetime | None, str]] = []
-        self._interrupted: list[tuple[dict[str, Any], datetime, datetime | None]] = []
+        self._interrupted: list[tuple[dict[str, Any], datetime, datetime | None]] | None = None  # None: not asked yet
+        self._settling = False
+        self._stopping = False
 
     def receive(self, message: ReceivedMessage) -> None:
         """Take a message of the command topic; never blocks."""
         try:
-            self._messages.put_nowait(message)
+            self._messages.put_nowait((message, datetime.now(UTC)))
         except asyncio.QueueFull:
             self._metrics.commands.labels("dropped").inc()
             return
@@ -75,25 +76,31 @@ class CommandService:
         self._wake.set()
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Until ``stop``; a command that is being executed is finished."""
+        """Until ``stop``; what waits is not begun any more, and what is under way gets a moment."""
         while not stop.is_set():
             self._wake.clear()
             while not self._messages.empty() and len(self._tasks) < MOST_AT_ONCE:
-                self._start(self._from_message(self._messages.get_nowait()))
+                self._start(self._from_message(*self._messages.get_nowait()))
             await self._look()
             await first_of(self._wake, stop, within=LOOK_EVERY)
+        self._stopping = True
         if self._tasks:
-            await asyncio.wait(self._tasks)
+            _, late = await asyncio.wait(self._tasks, timeout=END_PATIENCE)
+            for task in late:  # its claim and its slot say at the next start what has to be looked at
+                task.cancel()
         if self._connection is not None:
             await self._connection.close()
 
     async def _look(self) -> None:
-        """What the database has for us: the queue, results to be stored, jobs of an earlier run."""
+        """What the database has for us: the queue, results to be stored, jobs of an earlier run, unsettled slots."""
         try:
             async with self._database:
                 connection = await self._connected()
-                rows = await write_ledger.pending(connection, self._settings.site_id)
                 await self._save_results(connection)
+                if self._interrupted is None:
+                    self._interrupted = await ledger.unresolved(connection)
+                rows = await ledger.pending(connection, self._settings.site_id)
+                unsettled = [] if self._settling else await ledger.unsettled(connection)
             self._health.recovered()
         except (psycopg.Error, UnavailableError, OSError) as error:
             self._health.failed(first_line(error))
@@ -103,13 +110,13 @@ class CommandService:
         if self._interrupted:
             waiting, self._interrupted = self._interrupted, []
             self._start(self._resolve(waiting))
+        if unsettled:
+            self._settling = True
+            self._start(self._settle(unsettled))
 
     async def _connected(self) -> Connection:
         if self._connection is None or self._connection.closed:
-            first = self._connection is None
-            self._connection = await connect(self._settings, "commands")
-            if first:
-                self._interrupted = await write_ledger.unresolved(self._connection)
+            self._connection = await connect_impatient(self._settings, "commands")
         return self._connection
 
     def _start(self, work: Awaitable[None]) -> None:
@@ -131,10 +138,10 @@ class CommandService:
 
     # --- where commands come from
 
-    async def _from_message(self, message: ReceivedMessage) -> None:
+    async def _from_message(self, message: ReceivedMessage, received: datetime) -> None:
         try:
             if message.oversized:
-                raise MalformedCommandError(["the message is too large"])
+                raise MalformedCommandError(["the message is too large"], job_id_in(message.payload))
             command = parse(message.payload)
         except MalformedCommandError as error:
             await self._malformed(error)
@@ -145,16 +152,23 @@ class CommandService:
         if message.retain:
             await self._retained(command)
             return
-        await self._take(command, "mqtt")
+        await self._take(command, received)
 
     async def _retained(self, command: Command) -> None:
-        """The broker kept it from an unknown time, and would hand it over at every connection."""
-        self._metrics.commands.labels("refused").inc()
+        """The broker kept it from an unknown time, and hands it over at every connection."""
         logger.warning("a retained command is not executed", job=command.job_id, remedy="publish it without retain")
-        await self._publish(
-            result_payload(command, self._settings.site_id, success=False, seconds=0, violations=[RETAINED],
-                           error=refusal([RETAINED]))
-        )  # fmt: skip
+        if not await self._repeat(command):  # it may have been executed when it was new
+            self._metrics.commands.labels("refused").inc()
+            await self._publish(
+                result_payload(
+                    command,
+                    self._settings.site_id,
+                    success=False,
+                    seconds=0,
+                    error=refusal([RETAINED]),
+                    violations=[RETAINED],
+                )
+            )
 
     async def _malformed(self, error: MalformedCommandError) -> None:
         self._metrics.malformed.inc()
@@ -176,87 +190,110 @@ class CommandService:
         if received is not None:
             self._start(self._carry_out(command, queued))
 
-    async def _take(self, command: Command, origin: str) -> None:
+    async def _take(self, command: Command, received: datetime) -> None:
         try:
-            received = await self._claim(command, origin)
+            fresh = await self._claim(command, "mqtt") is not None
+            if not fresh:
+                await self._repeat(command)
         except (psycopg.Error, UnavailableError, OSError) as error:
             self._health.failed(first_line(error))
             result = result_payload(command, self._settings.site_id, success=False, seconds=0, error=DATABASE_AWAY)
             self._metrics.commands.labels("refused").inc()
             await self._publish(result)
             return
-        if received is None:
-            await self._repeat(command)
-        else:
+        if fresh:
             await self._carry_out(command, received)
 
     async def _claim(self, command: Command, origin: str) -> datetime | None:
         async with self._database:
             connection = await self._connected()
-            return await write_ledger.claim(connection, command.job_id, origin, _fields(command))
+            return await ledger.claim(connection, command.job_id, origin, _fields(command))
 
-    async def _repeat(self, command: Command) -> None:
+    async def _repeat(self, command: Command) -> bool:
         """A job that was claimed before is not executed again; its result, where there is one, is sent again."""
-        self._metrics.commands.labels("duplicate").inc()
         async with self._database:
-            result = await write_ledger.result_of(await self._connected(), command.job_id)
+            result = await ledger.result_of(await self._connected(), command.job_id)
         if result is not None:
+            self._metrics.commands.labels("duplicate").inc()
             await self._publish(result)
+        return result is not None
 
     # --- what is done with them
 
     async def _carry_out(self, command: Command, received: datetime) -> None:
+        """From the claim to the result, whatever happens in between."""
         began = time.monotonic()
-        point = self._directory.find(command.device_id, command.object_type, command.object_instance)
-        violations = self._validate(command, point, received)
-        outcome = writer.Outcome(False, violations=violations)
-        executed: datetime | None = None
-        if point is not None and not violations:
-            async with self._devices.setdefault(point.device.id, asyncio.Lock()):
-                executed = datetime.now(UTC)
-                outcome = await self._execute(command, point, received)
-        await self._finish(command, point, outcome, time.monotonic() - began, executed if outcome.attempted else None)
-
-    def _validate(self, command: Command, point: Point | None, received: datetime) -> list[Violation]:
-        synchronised = not self._settings.clock_check or clock.synchronised()
-        policy = Policy.from_settings(self._settings, clock_synchronised=synchronised)
-        return validate(command, point, policy, datetime.now(UTC), received)
-
-    async def _execute(self, command: Command, point: Point, received: datetime) -> writer.Outcome:
-        # Once more: it may have waited for another command to this device, and must never be late.
-        if violations := self._validate(command, point, received):
-            return writer.Outcome(False, violations=violations)
-        number = None if command.release else convert(command.value, point)
+        point: Point | None = None
+        executed = datetime.now(UTC)
         try:
-            async with self._database:
-                ours = await write_ledger.held(await self._connected(), point.id, command.priority)
-            outcome = await writer.execute(
-                self._client, command, point, number, ours, lambda: self._begin(command, point, number)
-            )
+            point, outcome = await self._judge(command, received)
         except (psycopg.Error, UnavailableError, OSError) as error:
             self._health.failed(first_line(error))
-            return writer.Outcome(False, DATABASE_AWAY)
-        await self._book(command, point, outcome, ours)
-        return outcome
+            outcome = writer.Outcome(False, DATABASE_AWAY)
+        except Exception as error:  # it was claimed, so it must be answered
+            logger.exception("command failed unexpectedly", job=command.job_id)
+            outcome = writer.Outcome(False, f"Internal error: {type(error).__name__}")
+        await self._finish(command, point, outcome, time.monotonic() - began, executed if outcome.attempted else None)
 
-    async def _begin(self, command: Command, point: Point, number: float | None) -> None:
+    async def _judge(self, command: Command, received: datetime) -> tuple[Point | None, writer.Outcome]:
+        point, held = await self._known(command)
+        violations = self._validate(command, point, received, ours=held is not None)
+        if point is None or violations:
+            return point, writer.Outcome(False, violations=violations)
+        async with self._turn(point):
+            if self._stopping:
+                return point, writer.Outcome(False, INTERRUPTED)
+            return await self._execute(command, received)
+
+    def _turn(self, point: Point) -> asyncio.Lock:
+        """Commands to one device, and looks at its slots, one after the other."""
+        return self._devices.setdefault(point.device.id, asyncio.Lock())
+
+    async def _known(self, command: Command) -> tuple[Point | None, ledger.Held | None]:
+        """The point as the database has it now, and what we hold in the slot."""
         async with self._database:
             connection = await self._connected()
-            await write_ledger.begin(connection, command.job_id, point.id, command.priority, number)
+            key = (command.device_id, command.object_type, command.object_instance)
+            point = await find_point(connection, self._settings.site_id, *key)
+            if point is None or not isinstance(command.priority, int) or not 0 < command.priority <= LOWEST_PRIORITY:
+                return point, None
+            return point, await ledger.held(connection, point.id, command.priority)
 
-    async def _book(self, command: Command, point: Point, outcome: writer.Outcome, ours: float | None) -> None:
-        """Keep the book of held slots true to what was seen; what could not be seen stays as it was intended."""
-        slots = outcome.slots
+    def _validate(self, command: Command, point: Point | None, received: datetime, *, ours: bool) -> list[Violation]:
+        synchronised = not self._settings.clock_check or clock.synchronised()
+        policy = Policy.from_settings(self._settings, clock_synchronised=synchronised)
+        return validate(command, point, policy, datetime.now(UTC), received, ours=ours)
+
+    async def _execute(self, command: Command, received: datetime) -> tuple[Point | None, writer.Outcome]:
+        # Anew: it may have waited for another command, and the point or the time may have changed meanwhile.
+        point, held = await self._known(command)
+        violations = self._validate(command, point, received, ours=held is not None)
+        if point is None or violations:
+            return point, writer.Outcome(False, violations=violations)
+        number = None if command.release else convert(command.value, point)
+
+        def ours(there: float | None) -> bool:
+            return held is not None and held.ours(point.type.kind, there)
+
+        async def begin() -> list[Violation]:
+            async with self._database:
+                await ledger.begin(await self._connected(), command.job_id, point.id, command.priority, number)
+            return self._validate(command, point, received, ours=held is not None)  # the database may have been slow
+
+        outcome = await writer.execute(self._client, command, point, number, ours, begin)
+        written = outcome.acknowledged and number is not None
+        await self._settle_slot(point, command.priority, outcome.slots, written=written)
+        return point, outcome
+
+    async def _settle_slot(self, point: Point, priority: int, slots: writer.Slots | None, *, written: bool) -> None:
+        """Keep the book of held slots true to what was seen; what could not be seen is looked at again later."""
         if slots is None or slots.array is None:
             return
-        there = slots.at(command.priority)
+        there = slots.at(priority)
         try:
             async with self._database:
                 connection = await self._connected()
-                if there is None or not (outcome.success or writer.holds(point, slots, command.priority, ours)):
-                    await write_ledger.forget(connection, point.id, command.priority)
-                elif not outcome.success and ours is not None:
-                    await write_ledger.hold(connection, command.job_id, point.id, command.priority, ours)
+                await ledger.settle_slot(connection, point, priority, there, there if written else None)
         except (psycopg.Error, UnavailableError, OSError) as error:
             self._health.failed(first_line(error))
 
@@ -274,7 +311,7 @@ class CommandService:
             **(outcome.fields(command.priority) if outcome.before else {}),
         )
         self._metrics.commands.labels("done" if outcome.success else "refused").inc()
-        logger.info("command", job=command.job_id, success=outcome.success, error=write_ledger.describe(result))
+        logger.info("command", job=command.job_id, success=outcome.success, error=ledger.describe(result))
         self._unsaved.append((result, point.id if point else None, executed, command.source or "unknown"))
         try:
             async with self._database:
@@ -285,22 +322,27 @@ class CommandService:
 
     async def _save_results(self, connection: Connection) -> None:
         while self._unsaved:
-            await write_ledger.settle(connection, *self._unsaved[0])
+            try:
+                await ledger.settle(connection, *self._unsaved[0])
+            except (psycopg.DataError, psycopg.IntegrityError, ValueError):
+                # it would fail for ever and keep all others from being stored; it is told, if not kept
+                logger.exception("a result can't be stored", job=self._unsaved[0][0]["jobId"])
+                await self._publish(self._unsaved[0][0])
             del self._unsaved[0]
             self._on_result()
 
-    # --- what an earlier run left behind
+    # --- what was left behind
 
     async def _resolve(self, waiting: list[tuple[dict[str, Any], datetime, datetime | None]]) -> None:
         """Jobs without a result: what was not begun is not executed any more; what was is looked at."""
         for fields, received, executing in waiting:
             command = from_fields(fields)
-            point = self._directory.find(command.device_id, command.object_type, command.object_instance)
+            point, _ = await self._known(command)
             outcome = writer.Outcome(False, INTERRUPTED)
             if executing is not None and point is not None:
                 found = await self._found(command, point, executing)
                 if found is None:
-                    self._interrupted.append((fields, received, executing))
+                    self._interrupted = [*(self._interrupted or []), (fields, received, executing)]
                     continue
                 outcome = found
             await self._finish(command, point, outcome, 0, executing)
@@ -308,24 +350,36 @@ class CommandService:
     async def _found(self, command: Command, point: Point, executing: datetime) -> writer.Outcome | None:
         """What a write that was cut short left in the device; None where to ask again later."""
         number = None if command.release else convert(command.value, point)
-        try:
-            slots = await writer.read_slots(self._client, point)
-        except BacnetError as error:
-            if datetime.now(UTC) - executing < timedelta(seconds=self._settings.write_ttl):
-                return None
-            return writer.Outcome(False, f"Interrupted while writing; whether it was written is not known: {error}")
+        async with self._turn(point):
+            try:
+                slots = await writer.read_slots(self._client, point)
+            except BacnetError as error:
+                if datetime.now(UTC) - executing < timedelta(seconds=self._settings.write_ttl):
+                    return None
+                return writer.Outcome(False, f"Interrupted while writing; whether it was written is not known: {error}")
+            await self._settle_slot(point, command.priority, slots, written=False)
         success = writer.holds(point, slots, command.priority, number)
         there = slots.at(command.priority) if slots.array else slots.value
-        what = "nothing" if there is None else f"{there:g}"
-        outcome = writer.Outcome(
-            success,
-            None if success else f"Interrupted while writing; priority {command.priority} holds {what}",
-            before=slots,
-            slots=slots,
-            attempted=True,
-        )
-        await self._book(command, point, outcome, number)
-        return outcome
+        what = "nothing" if there is None else number_text(there)
+        text = None if success else f"Interrupted while writing; priority {command.priority} holds {what}"
+        return writer.Outcome(success, text, before=slots, slots=slots, attempted=True)
+
+    async def _settle(self, unsettled: list[tuple[ledger.Held, int, str, int]]) -> None:
+        """Look again at slots whose last write was not read back, so that what is ours is known to be."""
+        try:
+            for held, device_id, object_type, instance in unsettled:
+                async with self._database:
+                    point = await find_point(
+                        await self._connected(), self._settings.site_id, device_id, object_type, instance
+                    )
+                if point is None:
+                    continue
+                async with self._turn(point):
+                    with contextlib.suppress(BacnetError):
+                        slots = await writer.read_slots(self._client, point)
+                        await self._settle_slot(point, held.priority, slots, written=False)
+        finally:
+            self._settling = False
 
 
 def _fields(command: Command) -> dict[str, Any]:

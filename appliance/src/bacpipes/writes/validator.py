@@ -12,9 +12,13 @@ from bacpipes.objects import Kind
 from bacpipes.points import Point
 from bacpipes.settings import Settings
 from bacpipes.writes.command import Command
-from bacpipes.writes.values import BadValueError, convert, same
+from bacpipes.writes.values import BadValueError, convert, number_text
 
 LOWEST_PRIORITY = 16
+# What says something of the point as it is today; the release of what we hold is asked none of it.
+NOT_OF_OUR_RELEASE = frozenset(
+    {"point-disabled", "not-writable", "not-a-setpoint", "only-setpoints", "haystack-name-missing", "priority-too-high"}
+)
 MINIMUM_ON_OFF = 6  # ASHRAE 135, clause 19.2.3: reserved for the device's own minimum on/off time
 
 
@@ -49,31 +53,33 @@ class Policy:
 
 
 def validate(
-    command: Command, point: Point | None, policy: Policy, now: datetime, received: datetime
+    command: Command, point: Point | None, policy: Policy, now: datetime, received: datetime, *, ours: bool = False
 ) -> list[Violation]:
     """Every rule that the command breaks, in the seeds' order; empty where it may be executed.
 
-    ``received`` is when the command was first seen: one without a timestamp ages from there.
+    ``received`` is when the command was first seen: one without a timestamp ages from there. ``ours`` says that the
+    slot holds what we wrote: that may be released whatever the point has become since, so that nothing is left behind.
     """
     if point is None:
         text = f"Point not found: device={command.device_id}, {command.object}"
         return [Violation("point-not-found", text)]
-    return [
+    found = [
         *_setpoint(command, point),
         *_priority(command, policy),
         *([] if command.release else _value(command, point, policy)),
         *_age(command, policy, now, received),
     ]
+    return [one for one in found if not (command.release and ours and one.code in NOT_OF_OUR_RELEASE)]
 
 
-def validate_slot(command: Command, point: Point, held: float | None, ours: float | None) -> list[Violation]:
-    """The slot of the priority array at the command's priority: ``held`` is there now, ``ours`` is what we wrote.
+def validate_slot(command: Command, held: float | None, *, ours: bool) -> list[Violation]:
+    """The slot of the priority array at the command's priority: ``held`` is there now, ``ours`` says that we wrote it.
 
     A value that we did not write is never overwritten nor released.
     """
-    if held is None or same(point.type.kind, held, ours):
+    if held is None or ours:
         return []
-    text = f"Priority {command.priority} holds {held:g}, which BacPipes did not write"
+    text = f"Priority {command.priority} holds {number_text(held)}, which BacPipes did not write"
     return [Violation("slot-held", text)]
 
 
@@ -115,8 +121,9 @@ def _value(command: Command, point: Point, policy: Policy) -> Iterator[Violation
         yield Violation(error.code, str(error))
         return
     low, high = point.minimum, point.maximum
-    if (low is not None and number < low) or (high is not None and number > high):
-        bounds = f"[{'-inf' if low is None else f'{low:g}'}, {'inf' if high is None else f'{high:g}'}]"
+    # written so that a bound which is no number refuses everything instead of nothing
+    if not ((low is None or low <= number) and (high is None or number <= high)):
+        bounds = f"[{'-inf' if low is None else number_text(low)}, {'inf' if high is None else number_text(high)}]"
         yield Violation("value-out-of-range", f"Value {command.value} out of range {bounds}")
     unlimited = point.type.kind is Kind.ANALOG and low is None and high is None
     if unlimited and point.writable and not policy.without_limits:

@@ -39,6 +39,11 @@ def same(kind: Kind, one: float | None, other: float | None) -> bool:
     return single(one) == single(other) if kind is Kind.ANALOG else one == other
 
 
+def number_text(number: float) -> str:
+    """A number for people, with all digits that a double holds and no needless ones."""
+    return f"{number:.15g}"
+
+
 def single(number: float) -> float:
     """The nearest single-precision real."""
     value: float = struct.unpack("f", struct.pack("f", number))[0]

@@ -1,5 +1,6 @@
 """Executes a validated command on a device: look at the slot, write, read back, and say what is there now."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,10 +13,11 @@ from bacpipes.objects import Kind
 from bacpipes.points import Point
 from bacpipes.writes.command import Command
 from bacpipes.writes.validator import Violation, no_priority_array, validate_slot
-from bacpipes.writes.values import same
+from bacpipes.writes.values import number_text, same
 
 VALUE, ARRAY = "present-value", "priority-array"
 _SLOTS = 16
+SECOND_LOOK = 0.5  # seconds after the first, where a device acknowledged and does not show the value
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,7 @@ class Outcome:
     before: Slots | None = None
     slots: Slots | None = None
     attempted: bool = False
+    acknowledged: bool = False
 
     def fields(self, priority: int) -> dict[str, Any]:
         """Our additions to the result's payload."""
@@ -82,33 +85,54 @@ async def execute(
     command: Command,
     point: Point,
     number: float | None,
-    ours: float | None,
-    begin: Callable[[], Awaitable[None]],
+    ours: Callable[[float | None], bool],
+    begin: Callable[[], Awaitable[list[Violation]]],
 ) -> Outcome:
-    """Write ``number`` (None: release) at the command's priority. ``ours`` is what we hold there.
+    """Write ``number`` (None: release) at the command's priority. ``ours`` says whether we wrote what a slot holds.
 
-    ``begin`` is awaited just before the first packet that could change something; where it raises, nothing is written.
+    ``begin`` is awaited just before the first packet that could change something: where it raises, or finds a rule that
+    is broken by now, nothing is written.
     """
     try:
         before = await read_slots(client, point)
     except BacnetError as error:
         return Outcome(False, f"Not written: {error}")
-    if violations := _refusals(command, point, before, ours):
+    there = before.at(command.priority)
+    if violations := _refusals(command, point, before, ours=ours(there)):
         return Outcome(False, violations=violations, before=before, slots=before)
-    if number is None and before.at(command.priority) is None:
+    if number is None and there is None:
         return Outcome(True, before=before, slots=before)  # nothing to release
-    await begin()
+    if violations := await begin():
+        return Outcome(False, violations=violations, before=before, slots=before)
     failure = await _write(client, command, point, number)
     try:
-        after = await read_slots(client, point)
+        after = await _read_back(client, command, point, number, failure)
     except BacnetError as error:
-        text = _refused(failure) if failure else f"Written, but not read back: {error}"
+        text = f"Whether it was written is not known: {failure or error}"
         return Outcome(False, text, before=before, attempted=True)
+    problem = _judge(command, point, number, before, after, failure)
+    return Outcome(problem is None, problem, before=before, slots=after, attempted=True, acknowledged=failure is None)
+
+
+async def _read_back(
+    client: BacnetClient, command: Command, point: Point, number: float | None, failure: BacnetError | None
+) -> Slots:
+    """What is there now; looked at twice where a device acknowledged and does not show it yet, as gateways do."""
+    after = await read_slots(client, point)
+    if failure is None and not holds(point, after, command.priority, number):
+        await asyncio.sleep(SECOND_LOOK)
+        after = await read_slots(client, point)
+    return after
+
+
+def _judge(
+    command: Command, point: Point, number: float | None, before: Slots, after: Slots, failure: BacnetError | None
+) -> str | None:
+    """What is wrong, or None: what is there counts, whatever the device answered."""
     if failure is None or isinstance(failure, NoAnswerError):  # an answer that was lost says nothing of the write
-        problem = _mismatch(point, after, command.priority, number)
-    else:
-        problem = _refused(failure)
-    return Outcome(problem is None, problem, before=before, slots=after, attempted=True)
+        return _mismatch(point, after, command.priority, number)
+    changed = not holds(point, before, command.priority, number) and holds(point, after, command.priority, number)
+    return None if changed else f"The device did not accept the write: {failure}"
 
 
 def holds(point: Point, slots: Slots, priority: int, number: float | None) -> bool:
@@ -125,10 +149,10 @@ def encode(point: Point, number: float | None) -> Any:
     return BinaryPV(int(number)) if point.type.kind is Kind.BINARY else Unsigned(int(number))
 
 
-def _refusals(command: Command, point: Point, slots: Slots, ours: float | None) -> list[Violation]:
+def _refusals(command: Command, point: Point, slots: Slots, *, ours: bool) -> list[Violation]:
     if slots.array is None:
         return [no_priority_array(point)] if command.release else []
-    return validate_slot(command, point, slots.at(command.priority), ours)
+    return validate_slot(command, slots.at(command.priority), ours=ours)
 
 
 async def _write(client: BacnetClient, command: Command, point: Point, number: float | None) -> BacnetError | None:
@@ -140,16 +164,12 @@ async def _write(client: BacnetClient, command: Command, point: Point, number: f
     return None
 
 
-def _refused(error: BacnetError) -> str:
-    return f"The device did not accept the write: {error}"
-
-
 def _mismatch(point: Point, after: Slots, priority: int, number: float | None) -> str | None:
     if holds(point, after, priority, number):
         return None
     where = f"priority {priority}" if after.array else "the present value"
     found = after.at(priority) if after.array else after.value
-    return f"After the write {where} holds {'nothing' if found is None else f'{found:g}'}"
+    return f"After the write {where} holds {'nothing' if found is None else number_text(found)}"
 
 
 def _slots(found: dict[str, Any]) -> Slots:

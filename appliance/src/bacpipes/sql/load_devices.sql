@@ -1,1 +1,0 @@
-SELECT id, device_id, name, address, ip, max_apdu, read_multiple FROM device ORDER BY id
