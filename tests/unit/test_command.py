@@ -57,6 +57,7 @@ def test_what_may_be_left_out() -> None:
         ({"objectType": 2}, "objectType is not a text of 1 to 500 characters"),
         ({"release": "no"}, "release is not true or false"),
         ({"timestamp": "yesterday"}, "timestamp is not an ISO 8601 time"),
+        ({"expiresAt": "9999-12-31T23:59:59-01:00"}, "expiresAt is not between the years 2000 and 9000"),
         ({"releaseAfter": 60}, "releaseAfter is not supported by this version; release by a second command"),
         ({"timestamp": 1765204200}, "timestamp is not an ISO 8601 time"),
     ],

@@ -11,6 +11,7 @@ from bacpipes.objects import MAX_INSTANCE
 
 MAX_JOB_ID = 200
 MAX_TEXT = 500
+YEARS = (2000, 9000)  # of a timestamp or an expiry; beyond, databases and languages disagree
 
 
 class MalformedCommandError(ValueError):
@@ -132,6 +133,9 @@ class _Fields:
             moment = datetime.fromisoformat(value)
         except (ValueError, TypeError):
             self.problems.append(f"{name} is not an ISO 8601 time")
+            return None
+        if not YEARS[0] <= moment.year < YEARS[1]:
+            self.problems.append(f"{name} is not between the years {YEARS[0]} and {YEARS[1]}")
             return None
         return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
