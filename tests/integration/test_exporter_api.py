@@ -53,7 +53,8 @@ async def test_points_have_the_payloads_keys_and_the_last_value(site: Settings, 
     at = datetime(2025, 12, 7, 1, 2, 3, 456000, tzinfo=UTC)
     execute(
         database_url,
-        "INSERT INTO last_value (interval_seconds, poll_cycle, point_id, time, value, quality, reason, good_time, good_value)"
+        "INSERT INTO last_value"
+        " (interval_seconds, poll_cycle, point_id, time, value, quality, reason, good_time, good_value)"
         " VALUES (60, 0, 2, %s, NULL, 2, 'no answer', %s, 60.5)",
         [at, at - timedelta(minutes=1)],
     )
@@ -98,7 +99,9 @@ async def test_points_have_the_payloads_keys_and_the_last_value(site: Settings, 
 async def test_a_value_that_is_no_number_does_not_break_the_page(site: Settings, database_url: str) -> None:
     execute(
         database_url,
-        "INSERT INTO last_value (interval_seconds, poll_cycle, point_id, time, value, quality) VALUES (60, 0, 1, now(), 'NaN', 0)",
+        "INSERT INTO last_value"
+        " (interval_seconds, poll_cycle, point_id, time, value, quality)"
+        " VALUES (60, 0, 1, now(), 'NaN', 0)",
     )
     assert (await get(site, "/api/points"))[0]["lastValue"] is None
 
@@ -109,7 +112,9 @@ async def test_devices_have_their_number_of_points_and_when_they_were_last_seen(
     at = datetime(2025, 12, 7, tzinfo=UTC)
     execute(
         database_url,
-        "INSERT INTO last_value (interval_seconds, poll_cycle, point_id, time, quality, good_time) VALUES (60, 0, 1, %s, 2, %s), (60, 0, 2, %s, 0, %s)",
+        "INSERT INTO last_value"
+        " (interval_seconds, poll_cycle, point_id, time, quality, good_time)"
+        " VALUES (60, 0, 1, %s, 2, %s), (60, 0, 2, %s, 0, %s)",
         [at, at - timedelta(hours=2), at, at - timedelta(hours=1)],
     )
     execute(database_url, "INSERT INTO device (site_id, device_id, address) VALUES ('duxton', 777, '10.0.0.1:47808')")
@@ -125,7 +130,9 @@ async def test_the_summary_counts(site: Settings, database_url: str) -> None:
         add_reading(database_url, 1, now - timedelta(seconds=seconds), 1)
     execute(
         database_url,
-        "INSERT INTO last_value (interval_seconds, poll_cycle, point_id, time, value, quality) VALUES (60, 0, 1, '2025-12-07T00:00:00Z', 1, 0),"
+        "INSERT INTO last_value"
+        " (interval_seconds, poll_cycle, point_id, time, value, quality)"
+        " VALUES (60, 0, 1, '2025-12-07T00:00:00Z', 1, 0),"
         " (60, 0, 2, '2025-12-06T00:00:00Z', NULL, 2)",
     )
     for hours in (1, 48):

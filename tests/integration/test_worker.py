@@ -105,6 +105,15 @@ async def test_a_device_with_little_ability_is_read_all_the_same(site: Site, fau
     assert site.one("SELECT count(*) FROM reading WHERE quality <> 0") == (0,)
 
 
+async def test_what_a_device_says_of_itself_is_kept(site: Site) -> None:
+    site.building.fault("no-rpm", AHU)
+    site.start_worker()
+    await site.readings(2)
+    learnt = "SELECT max_apdu, vendor <> '', model <> '', read_multiple FROM device"
+    await until(lambda: site.one(learnt) == (1476, True, True, False), "it is in the database")
+    assert unaccounted(site) == []
+
+
 async def test_a_silent_device_costs_only_itself_and_recovers(settings: Settings, broker: EmbeddedBroker) -> None:
     quick = settings.model_copy(update={"bacnet_timeout": 0.3, "bacnet_retries": 0})
     async with Site(quick, broker, devices=(AHU, 67890)) as site:

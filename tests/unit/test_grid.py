@@ -5,12 +5,12 @@ from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
-from test_validator import point
 
 from bacpipes.reading import Gap, to_datetime, to_milliseconds
 from bacpipes.worker.grid import Grid
 from bacpipes.worker.poller import gaps_since
 from conftest import make_settings
+from point_parts import point
 
 
 @given(

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from test_validator import point
 
 from bacpipes.bacnet import (
     AbortedError,
@@ -19,6 +18,7 @@ from bacpipes.bacnet import (
 from bacpipes.points import Device
 from bacpipes.reading import Quality
 from bacpipes.worker.reader import DeviceReader, judge
+from point_parts import point
 
 OBJECT = ("analog-value", 120)
 

@@ -8,37 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bacpipes.points import Device, Point
+from bacpipes.points import Point
 from bacpipes.writes.command import Command
 from bacpipes.writes.validator import Policy, validate, validate_slot
+from point_parts import NAME, point
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
-NAME = "duxton.ahu.1.sp.humidity.air.return.effective"
-DEVICE = Device(1, 12345, "AHU-1", "10.0.0.1:47808", "10.0.0.1", None, True)
-
-
-def point(object_type: str = "analog-value", **changes: Any) -> Point:
-    values: dict[str, Any] = {
-        "id": 7,
-        "device": DEVICE,
-        "object_type": object_type,
-        "object_instance": 120,
-        "name": "",
-        "dis": "",
-        "units": "%",
-        "site": "duxton",
-        "equip": "ahu",
-        "equip_ref": "1",
-        "haystack_name": NAME,
-        "topic": "t",
-        "interval": 60,
-        "enabled": True,
-        "writable": True,
-        "minimum": 0.0,
-        "maximum": 100.0,
-        "states": None,
-    }
-    return Point(**(values | changes))
 
 
 def command(value: Any = 65.0, **changes: Any) -> Command:

@@ -156,6 +156,7 @@ class Demo:
         """Start the simulated building in a process of its own."""
         self._run("simulate", "--points", str(self._points_file))
         self._start("building", "simulate", "--site", SITE)
+        self._await(lambda: self._run("simulate", "status"), "the simulated building")
         with self._points_file.open(encoding="utf-8-sig", newline="") as file:
             rows = list(csv.DictReader(file))
         devices = {row["device_id"]: row["address"] for row in rows}
@@ -182,7 +183,7 @@ class Demo:
         self._token = next(word for word in printed.split() if word.startswith("bpt_"))
         self._start("worker", "worker")
         self._start("exporter", "exporter")
-        self._await_ready()
+        self._await(lambda: self._get("/readyz"), "the exporter")
         self._write_environment()
         return f"http://{LOOPBACK}:{self.port} is ready"
 
@@ -302,23 +303,24 @@ class Demo:
     def _child_environment(self) -> dict[str, str]:
         return self._environment or dict(os.environ)
 
-    def _await_ready(self) -> None:
+    def _await(self, look: Callable[[], object], what: str) -> None:
+        """Until ``look`` raises no more; fail with what it said when a part ends or a minute is over."""
         deadline = time.monotonic() + PATIENCE
-        said = "no answer"
-        while time.monotonic() < deadline:
+        while True:
             for name, process in self._processes.items():
                 if process.poll() is not None:
                     raise StepFailedError(f"The {name} ended:", self._tail(name))
             try:
-                self._get("/readyz")
+                look()
             except urllib.error.HTTPError as error:
                 said = error.read().decode()
-            except OSError:
-                said = "no answer"
+            except (StepFailedError, OSError) as error:
+                said = str(error)
             else:
                 return
+            if time.monotonic() > deadline:
+                raise StepFailedError(f"No answer from {what} within {PATIENCE:.0f} s: {said}")
             time.sleep(0.2)
-        raise StepFailedError(f"Not ready within {PATIENCE:.0f} s: {said}")
 
     def _get(self, path: str) -> bytes:
         request = urllib.request.Request(
@@ -335,12 +337,12 @@ class Demo:
             file.write("\n".join(lines) + "\n")
 
     def _tail(self, name: str) -> str:
-        return (self._directory / f"{name}.log").read_text(errors="replace")[-800:]
+        return "\n".join((self._directory / f"{name}.log").read_text(errors="replace").splitlines()[-6:])
 
 
 def run(*, once: bool) -> None:
     """Run all steps; then stay up until Ctrl-C, or, with ``once``, end."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     began = time.monotonic()
     with ExitStack() as stack:

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import shutil
-import socket
 import urllib.error
 import urllib.request
 from collections.abc import Awaitable, Callable
@@ -15,7 +14,7 @@ from typing import Any
 import psycopg
 
 from bacpipes import clock, history, schema
-from bacpipes.bacnet import parse_interface
+from bacpipes.bacnet import check_bindable, parse_interface
 from bacpipes.database import connect, connect_now, first_line, query, schema_version
 from bacpipes.errors import BacpipesError
 from bacpipes.mqtt import config as mqtt_config
@@ -146,14 +145,10 @@ async def _broker(settings: Settings) -> list[Finding]:
 
 
 async def _bacnet(settings: Settings) -> list[Finding]:
-    host, port = parse_interface(settings.bacnet_address).addrTuple
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.bind((host, 0))
-        except OSError as error:
-            text = f"{host} can't be used: {error.strerror}"
-            remedy = "Set BACPIPES_BACNET_ADDRESS to an address of this machine, with its prefix."
-            return [Finding("BACnet", Level.PROBLEM, text, remedy)]
+    port = parse_interface(settings.bacnet_address).addrTuple[1]
+    worker = await _service("worker", f"http://{settings.worker_http_host}:{settings.worker_http_port}/healthz", "")
+    if worker[0].level is not Level.OK:
+        check_bindable(parse_interface(settings.bacnet_address))  # a running worker holds the port itself
     return [Finding("BACnet", Level.OK, f"interface {settings.bacnet_address}, UDP port {port}")]
 
 

@@ -15,7 +15,7 @@ import click
 from bacpipes import discovery
 from bacpipes.bacnet import BacnetClient
 from bacpipes.cli.points import output_file
-from bacpipes.errors import ExitCode
+from bacpipes.errors import ExitCode, InputError
 from bacpipes.objects import MAX_INSTANCE
 from bacpipes.points.csv_file import write_points
 from bacpipes.points.report import counted
@@ -37,6 +37,7 @@ _NUMBER = click.IntRange(0, MAX_INSTANCE)
 @click.option("--devices-only", is_flag=True, help="List the devices and read no objects.")
 @click.option("--interface", metavar="IP/PREFIX[:PORT]", help="Our own interface; default: BACPIPES_BACNET_ADDRESS.")
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path, allow_dash=True), default="-")
+@click.option("--force", is_flag=True, help="Overwrite an existing output file.")
 def discover(
     low: int | None,
     high: int | None,
@@ -46,6 +47,7 @@ def discover(
     devices_only: bool,
     interface: str | None,
     output: Path,
+    force: bool,
 ) -> int:
     """Find BACnet devices and their objects, as a points file that only needs its haystack fields.
 
@@ -56,6 +58,10 @@ def discover(
     targets = dict.fromkeys((*map(_address, addresses), *(one for text in ranges for one in _range(text))))
     if len(targets) > MAX_ADDRESSES:
         raise click.BadParameter(f"{len(targets)} addresses, at most {MAX_ADDRESSES}.", param_hint="--range")
+    if output != Path("-") and output.exists() and not force:
+        raise InputError(f"{output} exists.", "It may hold somebody's tags: name another file, or add --force.")
+    if not output.absolute().parent.is_dir():
+        raise InputError(f"{output} can't be written: there is no such folder.")
     scope = discovery.Scope(low, high, tuple(targets), timeout)
     survey = asyncio.run(_survey(_settings(interface), scope, devices_only))
     if not survey.found:

@@ -21,6 +21,10 @@ class Device:
     max_apdu: int | None
     read_multiple: bool
 
+    def same_place(self, other: "Device") -> bool:
+        """The same device at the same address, whatever was learnt of it meanwhile."""
+        return (self.id, self.device_id, self.address) == (other.id, other.device_id, other.address)
+
 
 @dataclass(frozen=True, slots=True)
 class Point:

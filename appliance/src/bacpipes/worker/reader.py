@@ -5,7 +5,8 @@ Whatever happens, every point that was asked for comes back as a reading: a valu
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bacpipes.bacnet import (
@@ -27,6 +28,8 @@ logger = get_logger(__name__)
 VALUE, FLAGS, RELIABILITY = "present-value", "status-flags", "reliability"
 TOO_LONG = ("buffer-overflow", "segmentation-not-supported", "apdu-too-long")  # reasons of an abort
 MAX_APDU = "max-apdu-length-accepted"
+FACTS = (MAX_APDU, "segmentation-supported", "vendor-name", "model-name")
+LONGEST_FACT = 200  # characters
 # Octets of an unsegmented answer: header, and value with status flags of one object (measured, rounded up).
 _ANSWER_HEADER, _ANSWER_POINT = 9, 23
 _SMALLEST_APDU = 480  # where the device's own limit is not known: what fits every BACnet/IP and MS/TP device
@@ -34,16 +37,32 @@ _SMALLEST_APDU = 480  # where the device's own limit is not known: what fits eve
 Properties = dict[tuple[ObjectId, str], Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a device says of itself, None where it does not; octets for ``max_apdu``."""
+
+    device: int
+    max_apdu: int | None = None
+    segmentation: str | None = None
+    vendor: str | None = None
+    model: str | None = None
+    read_multiple: bool = True
+
+
 class DeviceReader:
     """Polls one device; remembers what it learned about it (``read_multiple``, ``batch`` in points a request)."""
 
-    def __init__(self, client: BacnetClient, device: Device) -> None:
+    def __init__(
+        self, client: BacnetClient, device: Device, on_learnt: Callable[[Facts], None] = lambda _facts: None
+    ) -> None:
         self._client = client
+        self._on_learnt = on_learnt
         self.device = device
         self.read_multiple = device.read_multiple
         self.batch = _batch(device.max_apdu or _SMALLEST_APDU)
         self.requests = 0
         self._asked = device.max_apdu is not None
+        self._facts = Facts(device.id, device.max_apdu, read_multiple=device.read_multiple)
         self._silent: NoAnswerError | None = None
 
     async def read(self, points: Sequence[Point]) -> list[Reading]:
@@ -62,14 +81,25 @@ class DeviceReader:
         """Ask the device once how long an answer may be, where nobody said so."""
         if self._asked:
             return
-        try:
-            value = await self._client.read_property(self.device.address, ("device", self.device.device_id), MAX_APDU)
-            self.batch = _batch(int(value))
-            self._asked = True
-        except NoAnswerError as error:
-            self._silent = error  # and asked again at the next poll
-        except (BacnetError, TypeError, ValueError):
-            self._asked = True
+        found: dict[str, str | None] = {}
+        for name in FACTS:
+            try:
+                found[name] = str(await self._ask_device(name))[:LONGEST_FACT].replace("\x00", "")
+            except NoAnswerError as error:
+                self._silent = error  # and asked again at the next poll
+                return
+            except BacnetError:
+                found[name] = None
+        self._asked = True
+        size = found.pop(MAX_APDU)
+        max_apdu = int(size) if size is not None and size.isdecimal() else None
+        self.batch = _batch(max_apdu or _SMALLEST_APDU)
+        segmentation, vendor, model = found.values()
+        self._facts = Facts(self.device.id, max_apdu, segmentation, vendor, model)
+        self._on_learnt(self._facts)
+
+    async def _ask_device(self, name: str) -> Any:
+        return await self._client.read_property(self.device.address, ("device", self.device.device_id), name)
 
     @property
     def silent(self) -> bool:
@@ -89,6 +119,7 @@ class DeviceReader:
         except RejectedError as error:
             if "unrecognized-service" in str(error):
                 self.read_multiple = False
+                self._on_learnt(replace(self._facts, read_multiple=False))
                 logger.info("device can't ReadPropertyMultiple", device=self.device.device_id)
             return await self._read_halves(points)
         except AbortedError as error:

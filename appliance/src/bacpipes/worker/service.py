@@ -5,12 +5,13 @@ import shutil
 import signal
 import time
 from contextlib import AsyncExitStack
+from dataclasses import asdict
 
 import psycopg
 
 from bacpipes import history
 from bacpipes.bacnet import BacnetClient
-from bacpipes.database import Connection, connect, connect_now, first_line
+from bacpipes.database import Connection, connect, connect_now, first_line, query
 from bacpipes.errors import BacpipesError, UnavailableError
 from bacpipes.events import first_of
 from bacpipes.log import Transition, get_logger
@@ -28,7 +29,7 @@ from bacpipes.worker.control import Control
 from bacpipes.worker.grid import Grid
 from bacpipes.worker.poller import INSTANT, DevicePoller, gaps_since
 from bacpipes.worker.publisher import Publisher
-from bacpipes.worker.reader import DeviceReader, by_device
+from bacpipes.worker.reader import DeviceReader, Facts, by_device
 from bacpipes.worker.spool import Spool
 from bacpipes.worker.status_server import Reason, StatusServer
 from bacpipes.writes.service import CommandService
@@ -63,6 +64,7 @@ class Worker:
         self._committer: Committer | None = None
         self._stop = asyncio.Event()
         self._failure: BaseException | None = None
+        self._saving: set[asyncio.Task[None]] = set()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until ``stop``; raise where this worker must not or can't go on."""
@@ -142,6 +144,8 @@ class Worker:
         last = await log_store.last_slots(connection, settings.phase_of)
         self._record_absence(last)
         self._start_pollers(last)
+        engine = await asyncio.to_thread(_engine, settings)
+        logger.info("history", engine=engine.value if engine else None, meaning=engine.meaning if engine else None)
         logger.info(
             "worker runs", site=settings.site_id, points=len(self._directory.enabled), devices=len(self._pollers)
         )
@@ -248,19 +252,33 @@ class Worker:
         groups = dict(by_device(self._directory.enabled))
         before: dict[int, dict[int, int]] = {}
         for key, (poller, task) in list(self._pollers.items()):
-            if poller.device not in groups:
+            if not any(poller.device.same_place(device) for device in groups):
                 task.cancel()
                 del self._pollers[key]
                 before[key] = poller.finished  # what was under way is polled again, or becomes a gap
                 logger.info("device is no longer polled as before", device=poller.device.device_id)
         for device, points in groups.items():
             if device.id not in self._pollers:
-                poller = DevicePoller(DeviceReader(self._bacnet, device), self._settings.phase_of, self._deliver)
+                reader = DeviceReader(self._bacnet, device, self._learnt)
+                poller = DevicePoller(reader, self._settings.phase_of, self._deliver)
                 poller.polled = before.get(device.id) or self._polled(points, last)
                 task = asyncio.create_task(poller.run(), name=f"poller {device.device_id}")
                 task.add_done_callback(self._poller_ended)
                 self._pollers[device.id] = (poller, task)
             self._pollers[device.id][0].update(points)
+
+    def _learnt(self, facts: Facts) -> None:
+        """Remember what a device said of itself, so that the next start need not ask."""
+        task = asyncio.create_task(self._save_facts(facts))
+        self._saving.add(task)
+        task.add_done_callback(self._saving.discard)
+
+    async def _save_facts(self, facts: Facts) -> None:
+        try:
+            async with await connect(self._settings, "facts") as connection:
+                await connection.execute(query("save_facts"), asdict(facts))
+        except (psycopg.Error, UnavailableError) as error:
+            logger.warning("what a device said of itself was not kept", device=facts.device, reason=first_line(error))
 
     def _poller_ended(self, task: asyncio.Task[None]) -> None:
         """Polling that ends by itself must not be missed in silence: the worker ends, and is started again."""
@@ -329,6 +347,11 @@ async def _serve(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     await Worker(settings).run(stop)
+
+
+def _engine(settings: Settings) -> history.Engine | None:
+    with connect_now(settings.database_url.get_secret_value(), "history") as connection:
+        return history.installed(connection)
 
 
 def _maintain(settings: Settings) -> list[str]:
