@@ -46,7 +46,7 @@ def rows_of(response: httpx.Response) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(response.text, newline="")))
 
 
-async def test_a_row_has_the_seeds_columns_in_their_order(site: Settings, database_url: str) -> None:
+async def test_a_row_has_the_specified_columns_in_their_order(site: Settings, database_url: str) -> None:
     add_reading(database_url, 1, DAY + timedelta(milliseconds=7), 21.5)
     response = await get(site, start="2025-12-07T00:00:00Z", end="2025-12-08T23:59:59Z")
     assert response.text == (

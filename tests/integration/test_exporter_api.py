@@ -31,7 +31,7 @@ COMMAND: dict[str, Any] = {
     "equipmentType": "ahu",
     "equipmentId": "1",
     "haystackName": SETPOINT,
-}  # seeds, downlink payload
+}  # specification, downlink payload
 NOBODY_ANSWERS = 0.3  # seconds, where no worker runs
 
 

@@ -47,7 +47,7 @@ def role(connection: Connection) -> Iterator[str]:
     connection.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(name)))
 
 
-def test_sensor_readings_has_the_seeds_columns_in_their_order(connection: Connection) -> None:
+def test_sensor_readings_has_the_specified_columns_in_their_order(connection: Connection) -> None:
     view = connection.execute("SELECT * FROM sensor_readings")
     assert [column.name for column in view.description or ()] == COLUMNS.split()
 

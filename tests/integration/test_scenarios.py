@@ -1,4 +1,4 @@
-"""The seeds' own test scenarios 1 to 4, on real BACnet/IP packets, a real PostgreSQL and a real Mosquitto."""
+"""The specification's own test scenarios 1 to 4, on real BACnet/IP packets, a real PostgreSQL and a real Mosquitto."""
 
 import csv
 import io
@@ -76,7 +76,7 @@ async def test_2_valid_setpoint_command(site: Site) -> None:
 
 
 async def test_3_invalid_sensor_command(site: Site) -> None:
-    """A write to a sensor is refused with the seeds' words, and nothing reaches the device."""
+    """A write to a sensor is refused with the specification's words, and nothing reaches the device."""
     result = await site.write(
         **SENSOR, jobId="test-456", value=25.0, haystackName="duxton.ahu.1.sensor.temp.air.supply.actual"
     )
@@ -91,7 +91,7 @@ async def test_3_invalid_sensor_command(site: Site) -> None:
 
 
 async def test_4_csv_export(site: Site) -> None:
-    """The exporter hands out what was read as CSV: the seeds' columns, a file name, the newest first."""
+    """The exporter hands out what was read as CSV: the specification's columns, a file name, the newest first."""
     async with await connect(site.settings, "test") as connection:
         token = await tokens.create(connection, "scenario", tokens.Role.VIEWER, None, "test")
     app = create_app(site.settings)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from bacpipes.payload import encode
 from bacpipes.writes.command import MalformedCommandError, json_safe, parse
 
-# The seeds' example, field by field.
+# The specification's example, field by field.
 EXAMPLE = {
     "jobId": "550e8400-e29b-41d4-a716-446655440000",
     "deviceId": 12345,
@@ -30,7 +30,7 @@ EXAMPLE = {
 }
 
 
-def test_the_seeds_example() -> None:
+def test_the_specified_example() -> None:
     command = parse(json.dumps(EXAMPLE).encode())
     assert (command.job_id, command.object, command.value, command.priority) == (
         *(EXAMPLE["jobId"], "analog-value:120", 65.0, 8),

@@ -52,7 +52,7 @@ def test_composed_and_decomposed_letters_are_one_name() -> None:
     assert normalise("equip", "e\u0301tage") == normalise("equip", "étage")
 
 
-def test_topics_of_the_seeds() -> None:
+def test_topics_of_the_specification() -> None:
     assert short_topic("duxton", "ahu", "1", "analog-input", 101) == "duxton/ahu_1/analoginput101/presentValue"
     assert long_topic("duxton", "ahu", "1", 7, "analog-value", 1) == "duxton/ahu_1/7/analogvalue1/presentValue"
 

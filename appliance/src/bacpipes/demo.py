@@ -128,6 +128,7 @@ class Demo:
     def start_postgres(self) -> str:
         """Start the embedded PostgreSQL."""
         server = self._stack.enter_context(EmbeddedPostgres(self._directory / "postgres"))
+        (self._directory / "state").mkdir()
         self._environment = {name: value for name, value in os.environ.items() if not name.startswith("BACPIPES_")} | {
             "BACPIPES_SITE_ID": SITE,
             "BACPIPES_DATABASE_URL": server.url(),

@@ -22,7 +22,7 @@ from bacpipes.mqtt.check import test_connection
 from bacpipes.settings import Settings
 
 GIGABYTE = 1024**3
-DISK_WARNING = 0.20  # part of the disk that should be free (seeds: alert below 20 %)
+DISK_WARNING = 0.20  # part of the disk that should be free (specification: alert below 20 %)
 STALE_AFTER = 3  # missed intervals
 HTTP_TIMEOUT = 3.0  # seconds
 

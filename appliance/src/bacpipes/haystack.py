@@ -1,4 +1,4 @@
-"""Names: the haystack name of a point and the MQTT topic that follows from it (DESIGN.md, "Names" and "MQTT")."""
+"""Names: the haystack name of a point and the MQTT topic that follows from it (docs/points.md, docs/mqtt.md)."""
 
 import re
 import unicodedata

@@ -1,4 +1,4 @@
-"""How history is kept: three engines, chosen by what the server can do (DESIGN.md, "One PostgreSQL at a site")."""
+"""How history is kept: three engines, chosen by what the server can do (docs/history.md)."""
 
 import time
 from enum import Enum

@@ -1,4 +1,4 @@
-"""The MQTT payloads: the seeds' keys in their order, camelCase, UTC ISO 8601 with milliseconds and ``Z``."""
+"""The MQTT payloads: the specification's keys in their order, camelCase, UTC ISO 8601 with milliseconds and ``Z``."""
 
 import json
 import math

@@ -14,7 +14,7 @@ class Quality(IntEnum):
 
     @property
     def text(self) -> str:
-        """``good``, ``uncertain`` or ``bad`` (seeds: MQTT payload, ``sensor_readings.quality``)."""
+        """``good``, ``uncertain`` or ``bad`` (specification: MQTT payload, ``sensor_readings.quality``)."""
         return self.name.lower()
 
 

@@ -185,7 +185,7 @@ END $$;
 CREATE TRIGGER audit_is_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON audit
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
 
--- One row. Columns as the seeds' MqttConfig; password and client_key are encrypted with the appliance's key.
+-- One row. Columns as the specification's MqttConfig; password and client_key are encrypted with the appliance's key.
 CREATE TABLE mqtt_config (
     id                  boolean PRIMARY KEY DEFAULT true CHECK (id),
     broker              text    NOT NULL DEFAULT 'localhost',

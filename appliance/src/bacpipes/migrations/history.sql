@@ -11,7 +11,7 @@ CREATE TABLE reading (
 ) {partitioning};
 CREATE INDEX reading_time ON reading (time DESC);
 
--- What people and tools query: the seeds' columns.
+-- What people and tools query: the specification's columns.
 CREATE VIEW sensor_readings AS
 SELECT r.time, p.site AS site_id, p.equip AS equipment_type, p.equip_ref AS equipment_id,
        d.device_id, d.name AS device_name, d.ip AS device_ip,

@@ -8,7 +8,7 @@ import ipaddress
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 from bacpipes.haystack import FIELDS, SETPOINT, BadNameError, normalise
@@ -22,7 +22,6 @@ COLUMNS = (
 )  # fmt: skip
 REQUIRED = ("device_id", "address", "object_type", "object_instance")
 TAGS = FIELDS[1:]  # the site is the appliance's
-TEXTS = ("device_name", "name", "dis", "units")
 
 DEFAULT_INTERVAL = 60  # seconds, as the point table's default
 MAX_INTERVAL = 86400
@@ -97,7 +96,6 @@ class PointRow:
 
 
 NO_TAGS: tuple[str | None, ...] = (None,) * len(TAGS)
-ROW_FIELDS = tuple(f.name for f in fields(PointRow))
 
 
 @dataclass(slots=True)

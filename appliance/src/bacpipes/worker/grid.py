@@ -1,4 +1,4 @@
-"""The polling grid: slots aligned to the clock, numbered since the epoch (DESIGN.md, "Inside the appliance")."""
+"""The polling grid: slots aligned to the clock, numbered since the epoch (docs/architecture.md)."""
 
 import math
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""A write command: the seeds' payload (and what DESIGN.md adds), read strictly."""
+"""A write command: the payload of docs/writes.md, read strictly."""
 
 import json
 import math

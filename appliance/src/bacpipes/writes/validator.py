@@ -1,6 +1,6 @@
 """Is this command allowed? Pure: a command, a point and a policy go in, a list of violations comes out.
 
-The rules are those of the seeds' table and DESIGN.md, "Validation"; other programs match on the texts and codes.
+The rules, their texts and codes stand in docs/writes.md; other programs match on them.
 """
 
 from collections.abc import Iterator
@@ -55,7 +55,7 @@ class Policy:
 def validate(
     command: Command, point: Point | None, policy: Policy, now: datetime, received: datetime, *, ours: bool = False
 ) -> list[Violation]:
-    """Every rule that the command breaks, in the seeds' order; empty where it may be executed.
+    """Every rule that the command breaks, in the specification's order; empty where it may be executed.
 
     ``received`` is when the command was first seen: one without a timestamp ages from there. ``ours`` says that the
     slot holds what we wrote: that may be released whatever the point has become since, so that nothing is left behind.
