@@ -27,7 +27,7 @@ from bacpipes.tokens import Role
 TEMPERATURE = "duxton.ahu.1.sensor.temp.air.supply.actual"
 SETPOINT = "duxton.ahu.1.sp.humidity.air.return.effective"
 DAY = datetime(2025, 12, 7, tzinfo=UTC)
-COLUMNS = "time,haystack_name,dis,value,units,quality,device_name,device_ip,object_type,object_instance"  # specification, CSV export
+COLUMNS = "time,haystack_name,dis,value,units,quality,device_name,device_ip,object_type,object_instance"
 PATIENCE = 90.0  # seconds that a condition may take; a machine that runs other things too needs them
 
 

@@ -18,7 +18,7 @@ from bacpipes.settings import Settings
 SITE = "duxton"
 NAME = "duxton.ahu.1.sp.temp.air.supply.effective"
 
-# As an earlier version made them (specification: the queries on "Point" and "Device", the MqttConfig model with its additions).
+# As an earlier version made them: the columns that its queries on "Point" and "Device" name, and its MqttConfig.
 SCHEMA = """
 CREATE TABLE "Device" (id serial PRIMARY KEY, "deviceId" integer UNIQUE, "deviceName" text, "ipAddress" text,
     port integer DEFAULT 47808);
