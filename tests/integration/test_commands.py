@@ -422,6 +422,16 @@ async def test_the_queue_does_not_execute_what_has_waited_too_long(site: Site) -
     assert site.one("SELECT status FROM write_command_status WHERE job_id = %s", foreign) == ("pending",)
 
 
+async def test_a_row_that_is_no_command_is_answered_and_not_in_the_way(site: Site) -> None:
+    insert = (
+        "INSERT INTO write_commands (site_id, point_id, value, expires_at) SELECT 'duxton', id, 70, '1999-01-01'"
+        " FROM point WHERE object_type = 'analog-value' AND object_instance = 120 RETURNING job_id"
+    )
+    odd = site.one(insert)[0]
+    assert (await site.result(odd))["validationErrors"] == ["expiresAt is not between the years 2000 and 9000"]
+    assert site.one("SELECT status FROM write_command_status WHERE job_id = %s", odd) == ("failed",)
+
+
 async def test_a_write_by_hand_waits_for_its_result(site: Site) -> None:
     request = WriteRequest(AHU, "analog-value", 120, 70.0, 8, "a try", "cli:tester")
     result = await asyncio.to_thread(request_write, site.settings, request, 15)

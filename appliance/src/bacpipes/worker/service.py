@@ -117,6 +117,8 @@ class Worker:
 
     async def _main_loop(self, stop: asyncio.Event, connection: Connection) -> None:
         settings = self._settings
+        engine = await asyncio.to_thread(_engine, settings)
+        logger.info("history", engine=engine.value if engine else None, meaning=engine.meaning if engine else None)
         config = await self._load_mqtt(connection) or UNUSABLE
 
         def receive(message: ReceivedMessage) -> None:
@@ -144,8 +146,6 @@ class Worker:
         last = await log_store.last_slots(connection, settings.phase_of)
         self._record_absence(last)
         self._start_pollers(last)
-        engine = await asyncio.to_thread(_engine, settings)
-        logger.info("history", engine=engine.value if engine else None, meaning=engine.meaning if engine else None)
         logger.info(
             "worker runs", site=settings.site_id, points=len(self._directory.enabled), devices=len(self._pollers)
         )

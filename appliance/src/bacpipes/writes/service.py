@@ -179,16 +179,27 @@ class CommandService:
     async def _from_queue(self, row: dict[str, Any], queued: datetime) -> None:
         """A row of the queue is claimed here and now, so that the next look does not find it again."""
         try:
-            command = from_fields(row)
+            try:
+                command = from_fields(row)
+            except MalformedCommandError as error:
+                await self._refuse_row(row, error)
+                return
             received = await self._claim(command, "sql")
-        except MalformedCommandError as error:
-            logger.error("row of write_commands can't be read", job=row["jobId"], problems=error.problems)
-            return
         except (psycopg.Error, UnavailableError, OSError) as error:
             self._health.failed(first_line(error))
             return
         if received is not None:
             self._start(self._carry_out(command, queued))
+
+    async def _refuse_row(self, row: dict[str, Any], error: MalformedCommandError) -> None:
+        """A row that is no command is answered once, and is no longer in the others' way."""
+        self._metrics.malformed.inc()
+        result = malformed_payload(error, self._settings.site_id)
+        async with self._database:
+            connection = await self._connected()
+            await ledger.claim(connection, row["jobId"], "sql", row)
+            self._unsaved.append((result, None, None, row.get("source") or "unknown"))
+            await self._save_results(connection)
 
     async def _take(self, command: Command, received: datetime) -> None:
         try:
