@@ -292,6 +292,22 @@ async def test_sigterm_drains_and_says_goodbye(site: Site) -> None:
     await until(lambda: unpublished(site) == 0, "what was committed was published")
 
 
+async def test_sigterm_does_not_wait_for_a_silent_device(site: Site) -> None:
+    worker = site.spawn_worker()
+    await site.readings()
+    site.building.fault("silent", AHU)
+    jobs = [site.command(**SETPOINT, value=70.0) for _ in range(3)]
+    await until(lambda: site.one("SELECT count(*) FROM write_claim") == (3,), "all three are claimed")
+    worker.send_signal(signal.SIGTERM)
+    _, log = await asyncio.to_thread(worker.communicate, timeout=5)
+    assert worker.returncode == 0, log
+    site.building.clear()
+    site.start_worker()
+    for job in jobs:
+        assert (await site.result(job))["success"] is False, "it was not begun, and is not executed any more"
+    assert site.building.writes == []
+
+
 async def test_a_second_worker_is_refused_by_name(site: Site) -> None:
     site.start_worker()
     await site.readings()
