@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
+import psycopg
 import pytest
 from bacpypes3.primitivedata import Real
 
@@ -420,6 +421,18 @@ async def test_the_queue_does_not_execute_what_has_waited_too_long(site: Site) -
     assert (await site.result(expired))["codes"] == ["command-expired"]
     assert site.building.writes == []
     assert site.one("SELECT status FROM write_command_status WHERE job_id = %s", foreign) == ("pending",)
+
+
+async def test_a_command_that_expires_while_the_database_is_slow_is_not_executed(site: Site) -> None:
+    with psycopg.connect(site.settings.database_url.get_secret_value()) as holder:
+        holder.execute("LOCK TABLE held_slot IN SHARE MODE")  # it can be read, but not written
+        job = site.command(**SETPOINT, value=70.0, expiresAt=ago(-2))
+        await until(lambda: site.one("SELECT count(*) FROM write_claim") == (1,), "it is claimed")
+        moment = datetime.now(UTC)
+        await until(lambda: datetime.now(UTC) > moment + timedelta(seconds=2.5), "it expires")
+    assert (await site.result(job))["codes"] == ["command-expired"]
+    assert site.building.writes == []
+    assert site.one("SELECT count(*) FROM held_slot") == (0,), "it holds nothing"
 
 
 async def test_a_row_that_is_no_command_is_answered_and_not_in_the_way(site: Site) -> None:
