@@ -129,6 +129,15 @@ async def test_a_silent_device_costs_only_itself_and_recovers(settings: Settings
         assert unaccounted(site) == []
 
 
+async def test_slots_that_a_slow_device_outlasts_are_recorded_gaps(site: Site) -> None:
+    site.start_worker()
+    await site.readings()
+    site.building.fault("late", AHU, 1.5)
+    gaps = "SELECT count(*) FROM gap WHERE reason = 'the previous poll was still running'"
+    await until(lambda: site.one(gaps)[0] >= 2, "gaps are recorded", 40)
+    assert unaccounted(site) == []
+
+
 # --- nothing lost
 
 
