@@ -37,14 +37,7 @@ async def connect(settings: Settings, application: str) -> Connection:
     url = settings.database_url.get_secret_value()
     refuse_malformed(url)
     try:
-        return await psycopg.AsyncConnection.connect(
-            url,
-            autocommit=True,
-            connect_timeout=CONNECT_TIMEOUT,
-            tcp_user_timeout=TCP_TIMEOUT,
-            application_name=f"bacpipes {application}",
-            **KEEPALIVE,
-        )
+        return await psycopg.AsyncConnection.connect(url, **_parameters(application))
     except psycopg.OperationalError as error:
         raise UnavailableError(f"The database can't be reached: {first_line(error)}.") from None
 
@@ -61,13 +54,7 @@ def connect_now(url: str, application: str) -> Iterator[psycopg.Connection[Any]]
     """The same for code that is not asynchronous; the connection ends with the block."""
     refuse_malformed(url)
     try:
-        connection = psycopg.connect(
-            url,
-            autocommit=True,
-            connect_timeout=CONNECT_TIMEOUT,
-            tcp_user_timeout=TCP_TIMEOUT,
-            application_name=f"bacpipes {application}",
-        )
+        connection = psycopg.connect(url, **_parameters(application))
     except psycopg.OperationalError as error:
         raise UnavailableError(f"The database can't be reached: {first_line(error)}.") from None
     with connection:
@@ -83,13 +70,19 @@ def pool(settings: Settings, application: str, size: int = 4) -> AsyncConnection
         timeout=CONNECT_TIMEOUT,
         open=False,
         check=AsyncConnectionPool.check_connection,
-        kwargs={
-            "autocommit": True,
-            "connect_timeout": CONNECT_TIMEOUT,
-            "tcp_user_timeout": TCP_TIMEOUT,
-            "application_name": f"bacpipes {application}",
-        },
+        kwargs=_parameters(application),
     )
+
+
+def _parameters(application: str) -> dict[str, Any]:
+    """What every connection of ours has in common."""
+    return {
+        "autocommit": True,
+        "connect_timeout": CONNECT_TIMEOUT,
+        "tcp_user_timeout": TCP_TIMEOUT,
+        "application_name": f"bacpipes {application}",
+        **KEEPALIVE,
+    }
 
 
 def schema_version_now(connection: psycopg.Connection[Any]) -> str | None:

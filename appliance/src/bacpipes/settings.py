@@ -32,7 +32,7 @@ class Settings(BaseSettings):
     site_id: str = Field(description="this site's slug; first segment of every topic and haystack name")
     time_zone: str = Field("UTC", description="IANA zone of the site, for what people see and for bare dates")
     database_url: SecretStr = Field(description="libpq connection string or URI of the site's PostgreSQL")
-    state_dir: Path = Field(Path("/var/lib/bacpipes"), description="spool, locks and the key of encrypted secrets")
+    state_dir: Path = Field(Path("/var/lib/bacpipes"), description="spool, and the key of encrypted secrets")
     log_format: Literal["console", "json"] = Field("json", description="how log lines look: `json` or `console`")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="the least that is logged")
 

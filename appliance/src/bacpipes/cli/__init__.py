@@ -38,7 +38,7 @@ class _LazyGroup(click.Group):
 
 EPILOG = """\b
 Exit status: 0 done; 1 failed; 2 wrong usage or settings; 3 input refused, nothing changed;
-4 something needed can't be reached; 5 a worker already runs for this site.
+4 something needed can't be reached; 5 a worker already runs on this database.
 
 Settings come from BACPIPES_… variables; docs/settings.md lists them."""
 
