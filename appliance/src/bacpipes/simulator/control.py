@@ -1,12 +1,12 @@
 """The building's remote control: JSON lines over TCP, at the first device's address and port number.
 
-BACnet/IP is UDP, so the same numbers are free; whoever knows where the building is knows where to control it. It is
-opened on loopback addresses only. A request is ``{"command": "fault", "words": ["silent", "12345"]}``, an answer
-``{"ok": true, "result": …}`` or ``{"ok": false, "error": "…"}``.
+BACnet/IP is UDP, so the same numbers are free; whoever knows where the building is knows where to control it. A
+building on a real network is controlled at 127.0.0.1 of its machine: never from that network. A request is
+``{"command": "fault", "words": ["silent", "12345"]}``, an answer ``{"ok": true, "result": …}`` or
+``{"ok": false, "error": "…"}``.
 """
 
 import asyncio
-import ipaddress
 import json
 from collections.abc import Callable
 from dataclasses import asdict
@@ -16,6 +16,7 @@ from typing import Any, Self
 from bacpipes.errors import BacpipesError, InputError, UnavailableError
 from bacpipes.simulator import kinds
 from bacpipes.simulator.building import Building
+from bacpipes.simulator.remote import control_host
 
 MAX_LINE = 65536
 
@@ -26,17 +27,16 @@ class ControlServer:
     def __init__(self, building: Building) -> None:
         self._building = building
         ip, port = building.plan.devices[0].address.split(":")
-        self._where = (ip, int(port))
+        self._where = (control_host(ip), int(port))
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.StreamWriter] = set()
 
     async def __aenter__(self) -> Self:
-        if ipaddress.ip_address(self._where[0]).is_loopback:
-            try:
-                self._server = await asyncio.start_server(self._serve, *self._where, limit=MAX_LINE)
-            except OSError as error:
-                where = ":".join(map(str, self._where))
-                raise UnavailableError(f"Can't listen on TCP {where}: {error.strerror}.") from None
+        try:
+            self._server = await asyncio.start_server(self._serve, *self._where, limit=MAX_LINE)
+        except OSError as error:
+            where = ":".join(map(str, self._where))
+            raise UnavailableError(f"Can't listen on TCP {where}: {error.strerror}.") from None
         return self
 
     async def __aexit__(
