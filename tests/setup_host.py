@@ -13,6 +13,17 @@ PACKAGES = {"mosquitto": "mosquitto", "node": "nodejs", "npm": "npm"}
 ROOT_PACKAGES = {"debootstrap": "debootstrap"}  # a root with PostgreSQL 17 and TimescaleDB; without root it can't run
 
 
+LAB_PACKAGES = {
+    "debootstrap": "debootstrap",
+    "dockerd": "docker.io",
+    "lxc-start": "lxc",
+    "newuidmap": "uidmap",
+    "nft": "nftables",
+    "ssh": "openssh-client",
+    "zstd": "zstd",
+}
+
+
 def check_python() -> None:
     """Python 3.11 or newer with venv, or exit with the command that installs it."""
     if sys.version_info < (3, 11):
@@ -24,15 +35,31 @@ def check_python() -> None:
 
 
 def check_packages() -> None:
-    """Install what the tests use, or say what is missing."""
+    """Install what the tests of the appliance use, or say what is missing."""
+    _provide(PACKAGES | (ROOT_PACKAGES if os.geteuid() == 0 else {}))
+
+
+def check_lab() -> None:
+    """Install what the lab uses; it is for root only."""
+    if os.geteuid() != 0:
+        sys.exit("The lab makes containers and bridges: it needs root.")
+    _provide(LAB_PACKAGES)
+
+
+def check_lab_tests() -> None:
+    """As `check_lab`; without root the tests that need it skip, and say so."""
+    if os.geteuid() == 0:
+        check_lab()
+
+
+def _provide(wanted: dict[str, str]) -> None:
     path = os.environ["PATH"] + ":/usr/sbin:/usr/local/sbin"
-    wanted = PACKAGES | (ROOT_PACKAGES if os.geteuid() == 0 else {})
     missing = sorted({package for command, package in wanted.items() if shutil.which(command, path=path) is None})
     if not missing:
         return
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
         sys.exit(
-            f"The tests need these Debian packages: {' '.join(missing)}. As root: apt-get install {' '.join(missing)}"
+            f"These Debian packages are missing: {' '.join(missing)}. As root: apt-get install {' '.join(missing)}"
         )
     print(f"Installing {' '.join(missing)} …", flush=True)
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
@@ -42,4 +69,5 @@ def check_packages() -> None:
 
 
 if __name__ == "__main__":
-    {"python": check_python, "packages": check_packages}[sys.argv[1]]()
+    checks = {"python": check_python, "packages": check_packages, "lab": check_lab, "lab-tests": check_lab_tests}
+    checks[sys.argv[1]]()

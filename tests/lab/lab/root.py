@@ -1,0 +1,112 @@
+"""The roots that everything in the lab is made from: one small Debian for images, one with systemd for machines."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from lab.plan import BASE_PACKAGES, CACHE, MACHINE_PACKAGES, RELEASE
+from lab.shell import LabError, run
+
+RECIPE = 3  # raise it when the way of making a root changes
+MACHINE_ROOT = CACHE / "root.tar.zst"
+IMAGE_ROOT = CACHE / "image.tar.zst"
+MASKED = ("sys-kernel-debug.mount", "systemd-modules-load.service")  # they can't work in a container
+
+
+def recipe() -> str:
+    """Changes when a root has to be made anew."""
+    words = " ".join((RELEASE, str(RECIPE), *BASE_PACKAGES, *MACHINE_PACKAGES, *_sources()))
+    return hashlib.sha256(words.encode()).hexdigest()[:16]
+
+
+def ensure() -> bool:
+    """Make both roots where they are missing or out of date; returns whether that was needed."""
+    marker = CACHE / "root.recipe"
+    if marker.is_file() and marker.read_text() == recipe() and MACHINE_ROOT.exists() and IMAGE_ROOT.exists():
+        return False
+    CACHE.mkdir(parents=True, exist_ok=True)
+    marker.unlink(missing_ok=True)
+    with tempfile.TemporaryDirectory(prefix="root-", dir=CACHE) as folder:
+        root = Path(folder) / "root"
+        _bootstrap(root)
+        _pack(root, IMAGE_ROOT)
+        _add_machine_packages(root)
+        _pack(root, MACHINE_ROOT)
+    marker.write_text(recipe())
+    return True
+
+
+def _bootstrap(root: Path) -> None:
+    include = f"--include={','.join(BASE_PACKAGES)}"
+    run("debootstrap", "--variant=minbase", include, RELEASE, root, _mirror(), env=_environment())
+    (root / "etc/apt/sources.list").write_text("\n".join(_sources()) + "\n")
+    for package in (root / "var/cache/apt/archives").glob("*.deb"):
+        package.unlink()
+    (root / "etc/resolv.conf").write_text("")
+
+
+def _add_machine_packages(root: Path) -> None:
+    """apt inside the root: what a bare machine has beside the base."""
+    shutil.copyfile("/etc/resolv.conf", root / "etc/resolv.conf")
+    inside = ("chroot", root, "env", "DEBIAN_FRONTEND=noninteractive", "LC_ALL=C")
+    (root / "usr/sbin/policy-rc.d").write_text("#!/bin/sh\nexit 101\n")
+    (root / "usr/sbin/policy-rc.d").chmod(0o755)
+    run(*inside, "apt-get", "update", "-qq", env=_environment())
+    run(*inside, "apt-get", "install", "-y", "-qq", "--no-install-recommends", *MACHINE_PACKAGES, env=_environment())
+    run(*inside, "apt-get", "clean", env=_environment())
+    (root / "usr/sbin/policy-rc.d").unlink()
+    for unit in MASKED:
+        (root / "etc/systemd/system" / unit).symlink_to("/dev/null")
+    for key in (root / "etc/ssh").glob("ssh_host_*"):
+        key.unlink()
+    (root / "etc/machine-id").write_text("")
+    (root / "etc/resolv.conf").write_text("")
+
+
+def _pack(root: Path, archive: Path) -> None:
+    partial = archive.with_suffix(".partial")
+    tar = ["tar", "-C", str(root), "--numeric-owner", "--exclude=./var/lib/apt/lists/*", "-c", "."]
+    with partial.open("wb") as file, subprocess.Popen(tar, stdout=subprocess.PIPE) as packing:
+        packed = subprocess.run(["zstd", "-q", "-3", "-T0"], stdin=packing.stdout, stdout=file)
+    if packing.returncode or packed.returncode:
+        raise LabError(f"Packing {archive.name} failed; is the disk full?")
+    partial.replace(archive)
+
+
+def _targets() -> list[tuple[str, str]]:
+    """(codename, address) of where this host itself gets Debian from."""
+    form = ("--format", "$(CODENAME) $(REPO_URI)", "Origin: Debian", "Created-By: Packages")
+    lines = run("apt-get", "indextargets", *form).stdout.splitlines()
+    return [(codename, uri) for codename, _, uri in (line.partition(" ") for line in lines)]
+
+
+def _mirror() -> str:
+    for codename, uri in _targets():
+        if "-" not in codename:  # as in bookworm-security, which has no whole release
+            return uri
+    raise LabError("This host's apt knows no Debian mirror. Is it Debian, and did apt-get update run?")
+
+
+def _sources() -> list[str]:
+    """apt's sources in the new root: the mirrors that the host uses, of the root's release."""
+    lines = [f"deb {_mirror()} {RELEASE} main"]
+    for codename, uri in _targets():
+        if codename.endswith("-security") and f"deb {uri} {RELEASE}-security main" not in lines:
+            lines.append(f"deb {uri} {RELEASE}-security main")
+    return lines
+
+
+def _environment() -> dict[str, str]:
+    """Ours without the locale, and with apt's own proxy where there is one."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("LC_", "LANG"))}
+    kept |= {
+        "PATH": os.environ.get("PATH", "") + ":/usr/sbin:/sbin",
+        "LC_ALL": "C",
+        "DEBIAN_FRONTEND": "noninteractive",
+    }
+    proxy = run("apt-config", "shell", "proxy", "Acquire::http::Proxy").stdout.strip()
+    proxy = proxy.removeprefix("proxy=").strip("'")
+    return kept | ({"http_proxy": proxy} if proxy else {})
