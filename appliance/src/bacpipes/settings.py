@@ -41,6 +41,7 @@ class Settings(BaseSettings):
     bacnet_device_id: int = Field(4194000, ge=0, le=4194302, description="our own device instance")
     bacnet_timeout: float = Field(3.0, gt=0, le=60, description="wait for one answer (APDU time-out)")
     bacnet_retries: int = Field(1, ge=0, le=10, description="repeats of a request that was not answered")
+    bacnet_fast_codec: bool = Field(True, description="our own codec for ReadPropertyMultiple; false: the library's")
     bacnet_device_concurrency: int = Field(1, ge=1, le=16, description="requests outstanding to one device")
 
     # Polling

@@ -1,0 +1,175 @@
+"""ReadPropertyMultiple (ASHRAE 135, clause 15.7) in bytes: our own encoder and decoder for what a poll asks and hears.
+
+bacpypes3 spends nearly all of a poll in its generic codec; here an answer is compared with what was asked, byte by
+byte, and only values are taken out. Whatever does not look exactly as expected (another order, another type, an
+optional index) is `UnexpectedAnswerError`, and the library decodes it instead: nothing is guessed.
+"""
+
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+from bacpypes3.basetypes import ErrorClass, ErrorCode, PropertyIdentifier
+from bacpypes3.primitivedata import ObjectIdentifier
+
+ObjectId = tuple[str, int]
+Wanted = tuple[tuple[ObjectId, tuple[str, ...]], ...]
+
+SERVICE: Final = 14
+_OBJECT, _OPEN_LIST, _CLOSE_LIST = b"\x0c", b"\x1e", b"\x1f"  # context tags: 0 object identifier, 1 list
+_OPEN_VALUE, _CLOSE_VALUE = 0x4E, b"\x4f"  # context tag 4
+_OPEN_ERROR, _CLOSE_ERROR = b"\x5e", b"\x5f"  # context tag 5
+_ENUMERATED = 9  # application tag, clause 20.2.11
+
+
+class UnexpectedAnswerError(Exception):
+    """The answer is not laid out as the fast decoder knows it; it may still be right."""
+
+
+@dataclass(frozen=True, slots=True)
+class AccessError:
+    """The device's Error for one property, in the standard's words (clause 18)."""
+
+    error_class: str
+    error_code: str
+
+
+Value = float | int | tuple[bool, ...] | AccessError | None
+_Reader = Callable[[bytes, int], tuple[Value, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked of one device in one request: the bytes to send, and what each part of the answer begins with."""
+
+    wanted: Wanted
+    request: bytes
+    _parts: tuple[tuple[bytes, ObjectId, tuple[tuple[bytes, str, _Reader], ...]], ...]
+
+    def decode(self, answer: bytes) -> list[tuple[ObjectId, str, Value]]:
+        """(object, property, value) for all that was asked, in its order; raise `UnexpectedAnswerError`."""
+        try:
+            return self._decode(answer)
+        except (IndexError, struct.error):
+            raise UnexpectedAnswerError("the answer ends too soon") from None
+
+    def _decode(self, answer: bytes) -> list[tuple[ObjectId, str, Value]]:
+        found: list[tuple[ObjectId, str, Value]] = []
+        at = 0
+        for head, object_id, properties in self._parts:
+            at = _expect(answer, at, head)
+            for tag, name, read in properties:
+                at = _expect(answer, at, tag)
+                value: Value
+                if answer[at] == _OPEN_VALUE:
+                    value, at = read(answer, at + 1)
+                    at = _expect(answer, at, _CLOSE_VALUE)
+                else:
+                    value, at = _error(answer, at)
+                found.append((object_id, name, value))
+            at = _expect(answer, at, _CLOSE_LIST)
+        if at != len(answer):
+            raise UnexpectedAnswerError("more than was asked")
+        return found
+
+
+@lru_cache(maxsize=4096)
+def question(wanted: Wanted) -> Question:
+    """Prepare a request; a poll asks the same again and again."""
+    parts = []
+    request = bytearray()
+    for object_id, names in wanted:
+        head = _OBJECT + _packed(object_id) + _OPEN_LIST
+        properties = [(int(PropertyIdentifier(name)), name) for name in names]
+        request += head + b"".join(_context(0, number) for number, _ in properties) + _CLOSE_LIST
+        parts.append(
+            (
+                head,
+                object_id,
+                tuple((_context(2, number), name, _reader(object_id[0], name)) for number, name in properties),
+            )
+        )
+    return Question(wanted, bytes(request), tuple(parts))
+
+
+def _packed(object_id: ObjectId) -> bytes:
+    """An object identifier's four octets: type in 10 bits, instance in 22 (clause 20.2.14)."""
+    object_type, instance = tuple[int, int](ObjectIdentifier(object_id))
+    return (int(object_type) << 22 | int(instance)).to_bytes(4, "big")
+
+
+def _context(tag: int, number: int) -> bytes:
+    """A context-tagged unsigned number (clause 20.2.4)."""
+    size = max(1, (number.bit_length() + 7) // 8)
+    return bytes([tag << 4 | 8 | size]) + number.to_bytes(size, "big")
+
+
+def _expect(answer: bytes, at: int, what: bytes) -> int:
+    end = at + len(what)
+    if answer[at:end] != what:
+        raise UnexpectedAnswerError(f"not as asked, at octet {at}")
+    return end
+
+
+def _reader(object_type: str, name: str) -> _Reader:
+    """How the value of a property is encoded by the standard; what we do not poll is left to the library."""
+    if name == "status-flags":
+        return _flags
+    if name != "present-value":
+        return _unknown
+    return {"analog": _real, "binary": _enumerated, "multi-state": _unsigned}.get(
+        object_type.rpartition("-")[0], _unknown
+    )
+
+
+def _real(answer: bytes, at: int) -> tuple[Value, int]:
+    if answer[at] != 0x44:
+        raise UnexpectedAnswerError(f"no Real, at octet {at}")
+    return struct.unpack_from(">f", answer, at + 1)[0], at + 5
+
+
+def _unsigned(answer: bytes, at: int) -> tuple[Value, int]:
+    return _whole(answer, at, 0x20)
+
+
+def _enumerated(answer: bytes, at: int) -> tuple[Value, int]:
+    return _whole(answer, at, _ENUMERATED << 4)
+
+
+def _whole(answer: bytes, at: int, tag: int) -> tuple[int, int]:
+    """An unsigned number of one to four octets under an application tag."""
+    size = answer[at] - tag
+    if not 1 <= size <= 4:
+        raise UnexpectedAnswerError(f"a value of another type, at octet {at}")
+    end = at + 1 + size
+    if end > len(answer):
+        raise UnexpectedAnswerError("the answer ends too soon")
+    return int.from_bytes(answer[at + 1 : end], "big"), end
+
+
+def _flags(answer: bytes, at: int) -> tuple[Value, int]:
+    """Status_Flags: a bit string of four bits (two octets: 4 unused bits, the bits)."""
+    if answer[at] != 0x82 or answer[at + 1] != 4:
+        raise UnexpectedAnswerError(f"no status flags, at octet {at}")
+    return _FLAGS[answer[at + 2] >> 4], at + 3
+
+
+def _unknown(_answer: bytes, _at: int) -> tuple[Value, int]:
+    raise UnexpectedAnswerError("a property that the fast decoder does not know")
+
+
+def _error(answer: bytes, at: int) -> tuple[AccessError, int]:
+    at = _expect(answer, at, _OPEN_ERROR)
+    error_class, at = _whole(answer, at, _ENUMERATED << 4)
+    error_code, at = _whole(answer, at, _ENUMERATED << 4)
+    return _named(error_class, error_code), _expect(answer, at, _CLOSE_ERROR)
+
+
+@lru_cache(maxsize=256)
+def _named(error_class: int, error_code: int) -> AccessError:
+    return AccessError(str(ErrorClass(error_class)), str(ErrorCode(error_code)))
+
+
+_FLAGS = tuple(tuple(bool(bits & mask) for mask in (8, 4, 2, 1)) for bits in range(16))
