@@ -26,9 +26,9 @@ OLDEST_SERVER = 14
 
 
 def migrate(settings: Settings) -> history.Engine:
-    """Apply what is missing, install the history table for the server's engine, set its policies; idempotent.
+    """Apply what is missing, install the history table for the server's engine, set its policies, grant; idempotent.
 
-    Schema, history table and policies become real together or not at all.
+    Schema, history table, policies and the roles' privileges become real together or not at all.
     """
     with _connection(settings) as connection:
         _refuse_unsuitable(connection)
@@ -87,6 +87,7 @@ def _upgrade(connection: Connection, settings: Settings) -> history.Engine:
         _run_alembic(lent)
         engine = history.install(connection)
         history.set_policies(connection, engine, settings.retention_days, settings.compress_after_hours)
+        connection.execute((DIRECTORY / "grants.sql").read_bytes())
     connection.autocommit = True
     return engine
 

@@ -43,8 +43,12 @@ def prepare() -> None:
 
 def play(playbook: str, *arguments: str) -> None:
     """An operator's playbook on the lab's inventory, its output on the screen."""
-    command = [PLAYBOOK, "-i", INVENTORY, "-i", BORN, f"playbooks/{playbook}.yml", *arguments]
-    follow(command, environment(), PROJECT)
+    follow(command(playbook, *arguments), environment(), PROJECT)
+
+
+def command(playbook: str, *arguments: str) -> list[str]:
+    """The words of that call."""
+    return [str(PLAYBOOK), "-i", str(INVENTORY), "-i", str(BORN), f"playbooks/{playbook}.yml", *arguments]
 
 
 def environment() -> dict[str, str]:
@@ -93,11 +97,12 @@ def report(seconds: float) -> None:
 
 def forget() -> None:
     """Remove this lab's keys, secrets and records."""
-    shutil.rmtree(STATE, ignore_errors=True)
+    for folder in (STATE, INVENTORY / "offboarded"):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _readings(site: str) -> str:
-    counted = ssh(site, f"{PSQL} 'SELECT count(*) FROM reading'")
+    counted = ssh(site, f"{PSQL} 'SELECT count(*) FROM reading'")  # noqa: S608 (a constant)
     return f"{int(counted):,}".replace(",", " ")
 
 

@@ -1,21 +1,24 @@
 """The lab's LXC machines, for what no playbook does: looking at them, and taking all away."""
 
 import json
+import re
+import shutil
 from pathlib import Path
 
+from lab import network
 from lab.plan import MACHINES
 from lab.shell import run
 
 PATH = Path("/var/lib/lxc")
-MARK = "bacpipes-lab"  # stands in the configuration of every machine of the lab and of Molecule
+PLUGGED = re.compile(r"^lxc\.net\.\d+\.link\s*=\s*(\S+)", re.MULTILINE)
 
 
 def ours() -> list[str]:
-    """Names of the containers that the lab or Molecule made."""
+    """Names of the containers that the lab or Molecule made: those that are plugged into one of its bridges."""
     if not PATH.is_dir():
         return []
-    found = (config.parent.name for config in PATH.glob("*/config") if MARK in config.read_text(errors="replace"))
-    return sorted(found)
+    plugs = {config.parent.name: PLUGGED.findall(config.read_text()) for config in PATH.glob("*/config")}
+    return sorted(name for name, bridges in plugs.items() if set(bridges) & set(network.BRIDGES))
 
 
 def states() -> dict[str, str]:
@@ -28,7 +31,9 @@ def down() -> list[str]:
     gone = ours()
     for name in gone:
         run("lxc-stop", "-n", name, "-k", check=False)
-        run("lxc-destroy", "-n", name, "-f")
+        run("lxc-destroy", "-n", name, "-f", check=False)
+        run("umount", PATH / name / "rootfs", check=False)
+        shutil.rmtree(PATH / name, ignore_errors=True)
     return gone
 
 

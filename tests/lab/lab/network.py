@@ -8,7 +8,17 @@ from lab.shell import LabError, run, succeeds
 
 TABLE = "bacpipes_lab"
 FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
-FORMER = RUN / "ip_forward"  # what it was before us
+# What the lab and its playbooks change on this host, and `down` puts back.
+SETTINGS = (
+    FORWARD,
+    Path("/proc/sys/kernel/keys/maxkeys"),
+    Path("/proc/sys/kernel/keys/maxbytes"),
+    Path("/proc/sys/fs/inotify/max_user_instances"),
+    Path("/etc/subuid"),
+    Path("/etc/subgid"),
+)
+ROLE_FILE = Path("/etc/sysctl.d/60-bacpipes-lxc.conf")  # role lxc_container writes it
+FORMER = RUN / "former.json"  # what they were before us
 BRIDGES = (LAN_BRIDGE, MOLECULE_BRIDGE, *(building.bridge for building in BUILDINGS))
 
 
@@ -22,7 +32,7 @@ def up() -> None:
     run("ip", "address", "replace", LAN_ADDRESS, "dev", LAN_BRIDGE)
     if not FORMER.exists():
         RUN.mkdir(parents=True, exist_ok=True)
-        FORMER.write_text(FORWARD.read_text())
+        FORMER.write_text(json.dumps({str(file): file.read_text() for file in SETTINGS if file.exists()}))
     FORWARD.write_text("1")
     run("nft", "-f", "-", input=_rules())
 
@@ -35,8 +45,10 @@ def down() -> None:
     if succeeds("nft", "list", "table", "ip", TABLE):
         run("nft", "delete", "table", "ip", TABLE)
     if FORMER.exists():
-        FORWARD.write_text(FORMER.read_text())
+        for file, text in json.loads(FORMER.read_text()).items():
+            Path(file).write_text(text)
         FORMER.unlink()
+    ROLE_FILE.unlink(missing_ok=True)
 
 
 def nameservers() -> list[str]:

@@ -14,6 +14,7 @@ COMMANDS = {
     "demo": "demo",
     "simulate": "simulate",
     "doctor": "doctor",
+    "health": "health",
     "migrate": "migrate",
     "worker": "worker",
     "exporter": "exporter",

@@ -1,0 +1,66 @@
+"""Every scenario's verification: it fails unless a test passed on each machine that it is for."""
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+GUARD = "every_scenario"
+
+
+class Passed:
+    """Which tests passed on which machine."""
+
+    def __init__(self) -> None:
+        self.by_host: dict[str, int] = {}
+
+    @pytest.hookimpl(hookwrapper=True)
+    def pytest_runtest_makereport(self, item: pytest.Item) -> Iterator[None]:
+        outcome = yield
+        report = outcome.get_result()  # type: ignore[attr-defined]
+        if report.when != "call" or not report.passed or item.path.parent.name == GUARD:
+            return
+        callspec = getattr(item, "callspec", None)
+        host = callspec.params.get("_testinfra_host") if callspec else None
+        if host:
+            name = host.backend.get_hostname()
+            self.by_host[name] = self.by_host.get(name, 0) + 1
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(Passed(), "bacpipes-passed")
+
+
+def wanted(config: pytest.Config) -> set[str]:
+    """The hosts of the inventory that the option --hosts names; an unknown group is none."""
+    inventory = json.loads(
+        subprocess.run(
+            ["ansible-inventory", "-i", config.option.ansible_inventory, "--list"],
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+    )
+    names: set[str] = set()
+    for pattern in config.option.hosts.replace("ansible://", "").split(","):
+        if pattern in inventory["_meta"]["hostvars"]:
+            names.add(pattern)
+        names.update(inventory.get(pattern, {}).get("hosts", []))
+    return names
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    hosts = wanted(session.config)
+    passed: Passed = session.config.pluginmanager.getplugin("bacpipes-passed")  # type: ignore[assignment]
+    if exitstatus == pytest.ExitCode.OK and (not hosts or set(passed.by_host) != hosts):
+        were, should = passed.by_host or "no machine", sorted(hosts) or "no machine at all"
+        print(f"\nNothing verified: tests passed on {were}, wanted on each of {should}.")
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The guard goes last."""
+    items.sort(key=lambda item: Path(item.path).parent.name == GUARD)

@@ -1,0 +1,266 @@
+"""The preflight as an operator meets it: ansible-playbook on copies of the example inventory with mistakes in them.
+
+Each sentence has its test in tests/unit/test_site_preflight.py; here they must arrive, and nothing else may run.
+"""
+
+import json
+import os
+import shutil
+import ssl
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pki import Authority
+
+ROOT = Path(__file__).parents[2]
+ANSIBLE = ROOT / ".venv-controller" / "bin" / "ansible-playbook"
+PREFLIGHT = ROOT / "playbooks" / "preflight.yml"
+
+pytestmark = pytest.mark.skipif(not ANSIBLE.exists(), reason=f"{ANSIBLE} is missing: `make controller` installs it")
+
+# What comes after the preflight in these tests: it would leave a mark.
+AFTERWARDS = """
+- name: Check every site before anything changes
+  ansible.builtin.import_playbook: {preflight}
+- name: Change something
+  hosts: sites
+  gather_facts: false
+  tasks:
+    - name: Leave a mark
+      ansible.builtin.file: {{path: "{mark}/{{{{ inventory_hostname }}}}", state: touch, mode: "0600"}}
+      delegate_to: localhost
+"""
+
+
+class Fleet:
+    """A copy of the example inventory, and the playbook that begins with the preflight."""
+
+    def __init__(self, folder: Path) -> None:
+        self.inventory = folder / "fleet"
+        self.marks = folder / "marks"
+        self.marks.mkdir()
+        shutil.copytree(ROOT / "inventory" / "example", self.inventory)
+        self.playbook = folder / "play.yml"
+        self.playbook.write_text(AFTERWARDS.format(preflight=PREFLIGHT, mark=self.marks))
+        secrets = {"vault_pki_ca_passphrase": "only for tests", "vault_proxmox_token_secret": "t0ken-secret"}
+        (self.inventory / "group_vars" / "all" / "vault.yml").write_text(yaml.safe_dump(secrets))
+        self.extra: dict[str, Any] = {"site_reachability": False}
+
+    def edit(self, file: str, change: Callable[[dict[str, Any]], object]) -> None:
+        """Change one of the inventory's files."""
+        path = self.inventory / file
+        content = yaml.safe_load(path.read_text())
+        change(content)
+        path.write_text(yaml.safe_dump(content))
+
+    def site(self, host: str, **parts: Any) -> None:
+        """Replace parts of a host's entry; a dictionary is merged into what is there."""
+
+        def change(content: dict[str, Any]) -> None:
+            for key, value in parts.items():
+                there = content["site"].get(key)
+                content["site"][key] = there | value if isinstance(there, dict) and isinstance(value, dict) else value
+
+        self.edit(f"host_vars/{host}.yml", change)
+
+    def play(self, *arguments: str) -> tuple[int, str]:
+        """Exit status, and the output with every run of white space as one space."""
+        command = [ANSIBLE, "-i", self.inventory, "-e", json.dumps(self.extra), *arguments, self.playbook]
+        environment = os.environ | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"}
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+        return done.returncode, " ".join((done.stdout + done.stderr).split())
+
+    def refused(self, *arguments: str) -> str:
+        """The output of a run that must fail before anything is changed."""
+        status, output = self.play(*arguments)
+        assert status == 2, output
+        assert "Leave a mark" not in output
+        assert not list(self.marks.iterdir())
+        return output
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Fleet:
+    return Fleet(tmp_path)
+
+
+@pytest.mark.parametrize("mode", [[], ["--check", "--diff"]], ids=["run", "check"])
+def test_the_example_passes_and_the_next_play_runs(fleet: Fleet, mode: list[str]) -> None:
+    status, output = fleet.play(*mode)
+    assert status == 0, output
+    assert "Leave a mark" in output
+    assert sorted(mark.name for mark in fleet.marks.iterdir()) == ([] if mode else ["klcc", "macau"])
+
+
+def test_onboarding_begins_with_the_preflight() -> None:
+    first = yaml.safe_load((ROOT / "playbooks" / "onboard.yml").read_text())[0]
+    assert first["ansible.builtin.import_playbook"] == "preflight.yml"
+
+
+MISTAKES: dict[str, tuple[Callable[[Fleet], object], str]] = {
+    "gateway": (
+        lambda fleet: fleet.site("macau", lan={"gateway": "10.0.61.1"}),
+        "macau: site.lan.gateway 10.0.61.1 is not in 10.0.60.0/24 (site.lan.address). Give a gateway of that network.",
+    ),
+    "misspelt variable": (
+        lambda fleet: fleet.edit("host_vars/macau.yml", lambda content: content.update(mqtt_broker_engin="emqx")),
+        "macau: mqtt_broker_engin is no variable of the role mqtt_broker; did you mean mqtt_broker_engine? Correct or",
+    ),
+    "one id twice": (
+        lambda fleet: fleet.site("klcc", id="macau"),
+        "macau: site.id macau is also that of klcc. Every site has its own.",
+    ),
+    "points": (
+        lambda fleet: (fleet.inventory / "points" / "macau.csv").write_text("device_id,address,object_typ\n1,2,3\n"),
+        "unknown column 'object_typ' (did you mean object_type?)",
+    ),
+    "template": (
+        lambda fleet: fleet.site("macau", lan={"gateway": "{{ office_router }}"}),
+        "macau: site.lan.gateway can't be read ('office_router' is undefined",
+    ),
+    "secret": (
+        lambda fleet: (fleet.inventory / "group_vars" / "all" / "vault.yml").unlink(),
+        "macau: vault_proxmox_token_secret is missing, and backend proxmox needs it. `ansible-vault edit",
+    ),
+}
+
+
+@pytest.mark.parametrize(("mistake", "words"), MISTAKES.values(), ids=MISTAKES)
+def test_a_mistake_is_refused_before_anything_changes(
+    fleet: Fleet, mistake: Callable[[Fleet], object], words: str
+) -> None:
+    mistake(fleet)
+    fleet.extra.pop("site_reachability")
+    output = fleet.refused("--skip-tags", "site_reachability")
+    assert words in output
+    assert "changed=1" not in output
+
+
+def test_the_mistakes_of_all_hosts_are_told_in_one_run(fleet: Fleet) -> None:
+    fleet.site("macau", time_zone="Macau", broker={"engine": "emq"})
+    fleet.site("klcc", writes={"priority_floor": 17})
+    output = fleet.refused()
+    assert "macau: site.time_zone Macau is no IANA time zone; did you mean Asia/Macau?" in output
+    assert "macau: site.broker.engine emq is not known; did you mean emqx?" in output
+    assert "klcc: site.writes.priority_floor 17 is not from 1 to 16." in output
+
+
+def test_a_good_site_waits_for_a_bad_one_of_the_same_run(fleet: Fleet) -> None:
+    fleet.site("klcc", time_zone="Mars")
+    fleet.refused()
+
+
+def test_a_limit_still_compares_with_the_other_sites(fleet: Fleet) -> None:
+    fleet.site("klcc", id="macau", time_zone="Mars")
+    output = fleet.refused("-l", "macau")
+    assert "macau: site.id macau is also that of klcc." in output
+    assert "Mars" not in output  # what is wrong with a site that is not worked on does not stop this one
+
+
+def test_the_preflight_runs_whatever_tags_are_asked_for(fleet: Fleet) -> None:
+    fleet.site("macau", time_zone="Mars")
+    assert "site.time_zone Mars" in fleet.refused("--tags", "docker")
+
+
+# --- what has to answer ----------------------------------------------------------------------------------------------
+
+
+class Imitation(BaseHTTPRequestHandler):
+    """The one page of the Proxmox API that the preflight asks."""
+
+    def do_GET(self) -> None:
+        good = self.headers["Authorization"] == "PVEAPIToken=ansible@pve!bacpipes=t0ken-secret"
+        body = json.dumps({"data": [{"node": "pve1"}, {"node": "pve2"}] if good else None}).encode()
+        self.send_response(200 if good and self.path == "/api2/json/nodes" else 401)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def proxmox(tmp_path: Path) -> Iterator[int]:
+    """The port of an imitation of the Proxmox API."""
+    certificate, key = Authority().server("127.0.0.1").write(tmp_path, "pve")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Imitation) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_port
+        server.shutdown()
+
+
+def ask(fleet: Fleet, port: int, **container: Any) -> None:
+    """Look at what answers, too: macau by the API on this port, klcc on a host that is this machine."""
+    fleet.extra = {"site_reachability_timeout": 2}
+    api = {"api_host": "127.0.0.1", "api_port": port, "validate_certs": False}
+    fleet.edit("group_vars/all/fleet.yml", lambda content: content["fleet"]["proxmox"].update(api))
+    fleet.site("macau", container=container)
+    local = {"ansible_host": "127.0.0.1", "ansible_connection": "local"}
+    groups = {"container_hosts": {"hosts": {"lxc1": local}}}
+    fleet.edit("hosts.yml", lambda content: content["all"]["children"].update(groups))
+
+
+def test_what_answers_passes(fleet: Fleet, proxmox: int) -> None:
+    ask(fleet, proxmox)
+    status, output = fleet.play()
+    assert status == 0, output
+    assert "t0ken" not in output
+
+
+def test_a_node_that_is_not_there_is_refused(fleet: Fleet, proxmox: int) -> None:
+    ask(fleet, proxmox, host="pve3")
+    words = "macau: site.container.host pve3 is no node of that Proxmox; it has: pve1, pve2. Write one of these."
+    assert words in fleet.refused()
+
+
+def test_a_token_that_is_refused_is_named_and_not_shown(fleet: Fleet, proxmox: int) -> None:
+    ask(fleet, proxmox)
+    (fleet.inventory / "group_vars" / "all" / "vault.yml").write_text(
+        "vault_pki_ca_passphrase: only for tests\nvault_proxmox_token_secret: wr0ng\n"
+    )
+    output = fleet.refused()
+    assert (
+        "macau: fleet.proxmox.api_host 127.0.0.1 refuses the token (status 401). Check fleet.proxmox.api_user" in output
+    )
+    assert "wr0ng" not in output
+
+
+def test_all_that_does_not_answer_is_told_in_one_run(fleet: Fleet) -> None:
+    ask(fleet, 1)  # nobody listens on port 1
+    silent = {"ansible_host": "127.0.0.1", "ansible_port": 1}
+    groups = {"container_hosts": {"hosts": {"lxc1": silent}}}
+    fleet.edit("hosts.yml", lambda content: content["all"]["children"].update(groups))
+    output = fleet.refused()
+    assert "macau: fleet.proxmox.api_host 127.0.0.1 does not answer (" in output
+    assert "klcc: site.container.host lxc1 does not answer by ssh (" in output
+    assert "`ansible -m ansible.builtin.ping lxc1` tries it alone." in output
+
+
+def test_the_disk_of_a_machine_that_is_there_is_looked_at(fleet: Fleet, proxmox: int) -> None:
+    ask(fleet, proxmox)
+
+    def change(content: dict[str, Any]) -> None:
+        content["site"]["container"] = {"backend": "none"}
+        content["site"]["history"] = {"retention_days": 3650}
+        content["site"]["points"]["file"] = "points/many.csv"
+        content["site"].pop("verify")
+        content |= {"ansible_connection": "local"}
+
+    rows = "".join(f"1,192.168.1.9,analog-input,{n},ahu,{n},1\n" for n in range(2000))
+    header = "device_id,address,object_type,object_instance,equip,equip_ref,interval\n"
+    (fleet.inventory / "points" / "many.csv").write_text(header + rows)
+    fleet.edit("host_vars/macau.yml", change)
+    output = fleet.refused("-l", "macau")
+    assert "macau: site.history.retention_days 3650 needs 89881 GiB of disk, and the machine has " in output

@@ -1,0 +1,232 @@
+"""The lab from nothing to nothing: onboarded, onboarded again, drifted, broken, interrupted, rebooted, offboarded.
+
+The tests build on each other in the order in which they stand. `python -m lab test` runs them.
+"""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lab import building, fleet, machines, network
+from lab.plan import BUILDINGS, MACHINES, PROJECT, SITES
+from lab.shell import wait_until
+
+RECAP = re.compile(r"^(\S+)\s+: ok=(\d+)\s+changed=(\d+)\s+unreachable=(\d+)\s+failed=(\d+)", re.MULTILINE)
+SITE = "klcc"  # the one that is taken away and brought back
+CONFIRM = ("-e", f"offboard_confirm={SITE}")
+INTERRUPTIONS = ("lxc_container : ", "docker : ", "image : ", "timescaledb : ", "appliance : ")  # tasks of these roles
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _nothing_before_and_nothing_after() -> Iterator[None]:
+    _lab("down")
+    yield
+    if "BACPIPES_LAB_KEEP" not in os.environ:
+        _lab("down")
+
+
+def test_from_nothing_to_a_verified_fleet() -> None:
+    _lab("up")
+    assert set(machines.ours()) == set(MACHINES)
+    for site in SITES:
+        assert _count(site, "sensor_readings WHERE quality = 'good'") > 0, site
+
+
+def test_a_second_run_changes_nothing() -> None:
+    status, text = _play("onboard")
+    assert status == 0, text[-3000:]
+    assert _changed(text) == dict.fromkeys(SITES, 0), _what_changed(text)
+
+
+def test_check_mode_on_a_converged_site_is_clean() -> None:
+    status, text = _play("onboard", "--check", "--diff", "-l", SITE)
+    assert status == 0, text[-3000:]
+    assert _changed(text) == {SITE: 0}, _what_changed(text)
+
+
+def test_check_mode_tells_the_truth_about_a_drift_and_a_run_repairs_it() -> None:
+    file = "/opt/bacpipes/broker.yaml"
+    before = fleet.ssh(SITE, f"sha256sum {file}")
+    fleet.ssh(SITE, f"echo '# by hand' >> {file}")
+    drifted = fleet.ssh(SITE, f"sha256sum {file}")
+    status, text = _play("onboard", "--check", "--diff", "-l", SITE, "--tags", "mqtt_broker")
+    assert status == 0, text[-3000:]
+    assert _changed(text)[SITE] > 0
+    assert "-# by hand" in text
+    assert fleet.ssh(SITE, f"sha256sum {file}") == drifted
+    status, text = _play("onboard", "-l", SITE, "--tags", "mqtt_broker")
+    assert status == 0, text[-3000:]
+    assert fleet.ssh(SITE, f"sha256sum {file}") == before
+
+
+def test_tags_work_role_by_role() -> None:
+    status, text = _play("onboard", "-l", SITE, "--tags", "base")
+    assert status == 0, text[-3000:]
+    roles = set(re.findall(r"^TASK \[(\w+) : ", text, re.MULTILINE)) - {"site"}
+    assert roles == {"base"}
+
+
+def test_an_error_of_one_site_stops_all_before_anything_changes(tmp_path: Path) -> None:
+    wrong = tmp_path / "hosts.yml"
+    wrong.write_text(
+        "sites:\n  hosts:\n    third:\n      ansible_host: 10.87.0.23\n      site: {id: macau, name: Twice}\n"
+    )
+    status, text = _play("onboard", "-i", str(wrong))
+    assert status != 0
+    assert re.search(r"third: site\.id macau", text), text[-3000:]
+    assert not re.search(r"TASK \[(lxc_container|base|docker) : ", text)
+
+
+def test_verification_fails_when_the_worker_is_gone() -> None:
+    fleet.ssh(SITE, "docker stop -t 10 bacpipes-worker-1")
+    try:
+        status, text = _play("verify", "-l", SITE)
+    finally:
+        fleet.ssh(SITE, "docker start bacpipes-worker-1")
+    assert status != 0
+    assert "reading" in text
+
+
+def test_the_site_survives_kill_restart_and_reboot() -> None:
+    status, text = _play("verify", "-e", "verify_intrusive=true")
+    assert status == 0, text[-4000:]
+
+
+def test_offboarding_without_the_sites_id_changes_nothing() -> None:
+    status, text = _play("offboard", "-l", SITE, "-e", "offboard_confirm=somebody-else")
+    assert status != 0
+    assert "nothing was changed" in text
+    assert SITE in machines.ours()
+
+
+def test_offboarding_keeps_the_data_and_takes_the_machine_away() -> None:
+    rows = _count(SITE, "sensor_readings")
+    status, text = _play("offboard", "-l", SITE, *CONFIRM)
+    assert status == 0, text[-3000:]
+    assert SITE not in machines.ours()
+    exports = list((fleet.INVENTORY / "offboarded" / SITE).glob("*.csv.gz"))
+    assert exports, "no export was kept"
+    assert rows > 0
+
+
+def test_check_mode_on_a_site_that_does_not_exist_yet() -> None:
+    status, text = _play("onboard", "--check", "--diff", "-l", SITE)
+    assert status == 0, text[-3000:]
+    assert SITE not in machines.ours()
+
+
+def test_one_more_site_from_nothing_to_verified() -> None:
+    began = time.monotonic()
+    status, text = _play("onboard", "-l", SITE)
+    assert status == 0, text[-4000:]
+    print(f"\nOne more site, from nothing to verified: {time.monotonic() - began:.0f} s")
+    assert _count(SITE, "sensor_readings WHERE quality = 'good'") > 0
+
+
+def test_an_interrupted_onboarding_ends_right_when_it_is_run_again() -> None:
+    status, text = _play("offboard", "-l", SITE, *CONFIRM)
+    assert status == 0, text[-3000:]
+    for role in INTERRUPTIONS:
+        assert _kill_in(role), f"no task of {role} was reached"
+    status, text = _play("onboard", "-l", SITE)
+    assert status == 0, text[-4000:]
+    status, text = _play("onboard", "-l", SITE, "--skip-tags", "verify")
+    assert status == 0, text[-3000:]
+    assert _changed(text) == {SITE: 0}, _what_changed(text)
+
+
+def test_what_reached_the_building_is_what_verification_wrote() -> None:
+    for each in BUILDINGS:
+        lines = building.ask(each.site, "writes").splitlines()
+        assert lines, f"nothing was written at {each.site}"
+        assert all("presentValue" in line for line in lines)
+
+
+def test_down_leaves_nothing() -> None:
+    _lab("down")
+    assert machines.leftovers() == []
+    assert network.leftovers() == []
+    assert not fleet.STATE.exists()
+
+
+def _lab(verb: str) -> None:
+    environment = fleet.environment() | {"PYTHONPATH": str(PROJECT / "tests" / "lab")}
+    done = subprocess.run([sys.executable, "-m", "lab", verb], cwd=PROJECT, env=environment, check=False)
+    assert done.returncode == 0, f"lab {verb} ended with status {done.returncode}; its words are above"
+
+
+def _play(playbook: str, *arguments: str) -> tuple[int, str]:
+    """Status and output of an operator's playbook."""
+    done = subprocess.run(
+        fleet.command(playbook, *arguments),
+        cwd=PROJECT,
+        env=fleet.environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    return done.returncode, done.stdout
+
+
+def _kill_in(role: str) -> bool:
+    """Start onboarding, and kill it the hard way in the second task of a role; whether that task was reached."""
+    process = subprocess.Popen(
+        fleet.command("onboard", "-l", SITE),
+        cwd=PROJECT,
+        env=fleet.environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    seen = 0
+    for line in process.stdout:
+        seen += line.startswith(f"TASK [{role}")
+        if seen == 4:
+            os.killpg(process.pid, signal.SIGKILL)
+            break
+    process.stdout.close()
+    process.wait()
+    wait_until("the killed run is gone", lambda: not _alive(process.pid))
+    return seen == 4
+
+
+def _alive(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def _count(site: str, what: str) -> int:
+    return int(fleet.ssh(site, f'{fleet.PSQL} "SELECT count(*) FROM {what}"'))  # noqa: S608 (constants)
+
+
+def _changed(text: str) -> dict[str, int]:
+    """Host → tasks that changed something, from the play's recap."""
+    found = {host: int(changed) for host, _, changed, _, _ in RECAP.findall(text) if host in SITES}
+    assert found, f"no recap in: {text[-2000:]}"
+    return found
+
+
+def _what_changed(text: str) -> str:
+    """The tasks that changed something, for a failure's message."""
+    task, told = "", []
+    for line in text.splitlines():
+        if line.startswith("TASK ["):
+            task = line.split("]")[0] + "]"
+        elif line.startswith("changed:"):
+            told.append(f"{task} {line}")
+    return "\n".join(told)
