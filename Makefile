@@ -11,7 +11,7 @@ LAB    := PATH="$(CURDIR)/$(CONTROLLER)/bin:$$PATH" PYTHONPATH=tests/lab $(CONTR
 STAGE  := $(PYTHON) tests/stage.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo controller test test-appliance test-roles test-lab lab lab-down lab-status bench lint lint-roles lock clean
+.PHONY: help demo controller test test-appliance test-roles test-lab test-faults lab lab-down lab-status bench lint lint-roles lock clean
 
 help:  ## what can be made
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,10 @@ test-appliance: $(READY) $(FLEET)  ## the appliance's tests and the controller's
 test-lab: $(FLEET)  ## the lab from nothing, onboarding twice, verification with kill and reboot, offboarding (root)
 	@$(PYTHON) tests/setup_host.py lab-tests
 	$(LAB) test $(ARGS)
+
+test-faults: $(FLEET)  ## the long tests in the lab: onboarding that is killed at many points (root)
+	@$(PYTHON) tests/setup_host.py lab
+	$(LAB) test -m faults
 
 test-roles: $(FLEET)  ## Molecule: every role by itself, in the lab's ground (root)
 	@$(PYTHON) tests/setup_host.py lab-tests

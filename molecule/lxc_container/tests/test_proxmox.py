@@ -70,7 +70,7 @@ class Role:
             ["ansible-playbook", "-i", str(self.folder / "hosts.json"), str(self.folder / "play.yml"), *options],
             capture_output=True,
             text=True,
-            env=os.environ | {"ANSIBLE_NOCOLOR": "1"},
+            env=os.environ | {"ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0"},
         )
         output = done.stdout + done.stderr
         assert SECRET not in output, "the token is in the output"

@@ -49,7 +49,8 @@ def prepare() -> None:
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def test(arguments: tuple[str, ...]) -> None:
     """The lab's own tests (pytest ARGUMENTS): from nothing, twice, interrupted, killed, rebooted, offboarded."""
-    follow([PYTEST, "tests/lab/test_fleet.py", *arguments], fleet.environment(), PROJECT)
+    words = ["-c", "tests/lab/pytest.ini", "tests/lab/test_fleet.py", *(arguments or ("-m", "not faults"))]
+    follow([PYTEST, *words], fleet.environment(), PROJECT)
 
 
 @main.command(context_settings={"ignore_unknown_options": True})
