@@ -51,9 +51,10 @@ test-lab: $(FLEET)  ## the lab from nothing, onboarding twice, verification with
 	@$(PYTHON) tests/setup_host.py lab-tests
 	$(LAB) test $(ARGS)
 
-test-faults: $(FLEET)  ## the long tests in the lab: onboarding that is killed at many points (root)
+test-faults: $(FLEET)  ## the long tests: onboarding that is killed at many points, every role played again and again (root)
 	@$(PYTHON) tests/setup_host.py lab
 	$(LAB) test -m faults
+	$(LAB) molecule --long
 
 test-roles: $(FLEET)  ## Molecule: every role by itself, in the lab's ground (root)
 	@$(PYTHON) tests/setup_host.py lab-tests

@@ -34,7 +34,7 @@ class Fleet:
         self.common: dict[str, object] = {"pki_ca_passphrase": PASSPHRASE, "pki_ca_dir": str(self.ca)}
         self.hosts: dict[str, dict[str, object]] = {name: {} for name in names}
 
-    def run(self, *arguments: str, part: str = "main", fails: bool = False, **variables: object) -> str:
+    def play(self, *arguments: str, part: str = "main", fails: bool = False, **variables: object) -> str:
         """Play the role once; what it printed."""
         local = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
         own = {
@@ -61,7 +61,7 @@ class Fleet:
 
     def changed(self, *arguments: str, **variables: object) -> int:
         """Play the role once; how many tasks changed something."""
-        return sum(map(int, re.findall(r"changed=(\d+)", self.run(*arguments, **variables))))
+        return sum(map(int, re.findall(r"changed=(\d+)", self.play(*arguments, **variables))))
 
     def tls(self, name: str) -> Path:
         return self.directory / name / "tls"
@@ -96,7 +96,7 @@ def test_many_machines_at_once_get_one_ca_and_a_second_run_changes_nothing(tmp_p
     fleet = Fleet(tmp_path, *"abcd")
     assert fleet.changed("--check", "--diff") > 0
     assert fleet.files() == {}, "a check writes nothing"
-    fleet.run("-vvv")
+    fleet.play("-vvv")
     assert len({(fleet.tls(name) / "ca.pem").read_bytes() for name in fleet.hosts}) == 1
     rows = (fleet.ca / "index.csv").read_text().splitlines()
     assert len(rows) == 1 + 8
@@ -110,32 +110,32 @@ def test_many_machines_at_once_get_one_ca_and_a_second_run_changes_nothing(tmp_p
 
 def test_change_over_to_a_new_ca(tmp_path: Path) -> None:
     fleet = Fleet(tmp_path, "a", "b")
-    fleet.run(pki_ca_trusted=BEFORE)
+    fleet.play(pki_ca_trusted=BEFORE)
     fleet.keep("a")
     assert fleet.talk("a", "b", check=True) == ""
 
     # No step can be left out.
-    assert "holds none of the CAs" in fleet.run(pki_ca_trusted=AFTER, pki_ca_generation="ca-2", fails=True)
-    assert "does not hold the CA" in fleet.run(pki_ca_trusted=BOTH, pki_ca_generation="ca-2", fails=True)
+    assert "holds none of the CAs" in fleet.play(pki_ca_trusted=AFTER, pki_ca_generation="ca-2", fails=True)
+    assert "does not hold the CA" in fleet.play(pki_ca_trusted=BOTH, pki_ca_generation="ca-2", fails=True)
 
     # Step 1: both trust both, certificates stay.
     old = {name: fleet.serial(name, "server") for name in fleet.hosts}
-    fleet.run(pki_ca_trusted=BOTH)
+    fleet.play(pki_ca_trusted=BOTH)
     assert {name: fleet.serial(name, "server") for name in fleet.hosts} == old
     assert fleet.talk("a", "b", check=True) == fleet.talk("b", "a", check=True) == ""
 
     # Step 2 has reached b only.
-    fleet.run("-l", "b", pki_ca_trusted=BOTH, pki_ca_generation="ca-2")
+    fleet.play("-l", "b", pki_ca_trusted=BOTH, pki_ca_generation="ca-2")
     assert fleet.serial("b", "server") != old["b"]
     assert fleet.talk("a", "b", check=True) == fleet.talk("b", "a", check=True) == ""
     assert fleet.talk("a-before", "b").startswith("server: self-signed certificate in certificate chain")
     assert fleet.talk("b", "a-before").startswith("client: self-signed certificate in certificate chain")
 
     # Step 3 must wait for a.
-    text = fleet.run(pki_ca_trusted=AFTER, pki_ca_generation="ca-2", fails=True)
+    text = fleet.play(pki_ca_trusted=AFTER, pki_ca_generation="ca-2", fails=True)
     assert "a-client.pem, a-server.pem" in text
-    fleet.run(pki_ca_trusted=BOTH, pki_ca_generation="ca-2")
-    fleet.run(pki_ca_trusted=AFTER, pki_ca_generation="ca-2")
+    fleet.play(pki_ca_trusted=BOTH, pki_ca_generation="ca-2")
+    fleet.play(pki_ca_trusted=AFTER, pki_ca_generation="ca-2")
     assert fleet.talk("a", "b", check=True) == fleet.talk("b", "a", check=True) == ""
     assert fleet.talk("b", "a-before") != "", "the old CA is good for nothing now"
     assert fleet.changed(pki_ca_trusted=AFTER, pki_ca_generation="ca-2") == 0
@@ -157,7 +157,7 @@ def signed(fleet: Fleet, name: str, kind: str, began: timedelta, ends: timedelta
 
 def test_what_is_expired_revoked_or_for_another_purpose_is_refused(tmp_path: Path) -> None:
     fleet = Fleet(tmp_path, "a", "b")
-    fleet.run()
+    fleet.play()
     # The one certificate for the other purpose, either way round.
     crossed = fleet.end("b", "server")
     assert shake(fleet.end("a", "server"), crossed, "a").startswith("server: unsuitable certificate purpose")
@@ -178,7 +178,7 @@ def test_what_is_expired_revoked_or_for_another_purpose_is_refused(tmp_path: Pat
     assert fleet.talk("a", "b-before", check=True) == ""
     stolen = fleet.serial("b", "client")
     revoked = [{"serial": stolen, "date": "2026-01-31", "reason": "key_compromise"}]
-    fleet.run(pki_revoked=revoked)
+    fleet.play(pki_revoked=revoked)
     assert fleet.talk("a", "b-before", check=True) == "server: certificate revoked"
     assert fleet.serial("b", "client") != stolen
     assert (fleet.tls("b") / "client.key").read_bytes() != (fleet.tls("b-before") / "client.key").read_bytes()
@@ -191,23 +191,23 @@ def test_what_is_expired_revoked_or_for_another_purpose_is_refused(tmp_path: Pat
 
 def test_renewal_by_age_names_and_order(tmp_path: Path) -> None:
     fleet = Fleet(tmp_path, "a")
-    fleet.run(pki_days=30, pki_renew_before_days=5, pki_renew_jitter_days=5)
+    fleet.play(pki_days=30, pki_renew_before_days=5, pki_renew_jitter_days=5)
     assert fleet.days_left("a", "server") == 30
     assert fleet.changed(pki_renew_before_days=5, pki_renew_jitter_days=5) == 0, "a longer life alone renews nothing"
     before = fleet.files()
-    fleet.run()
+    fleet.play()
     assert fleet.days_left("a", "server") == fleet.days_left("a", "client") == 398
     after = fleet.files()
     assert all(after[f"a/tls/{kind}.key"] != before[f"a/tls/{kind}.key"] for kind in ("server", "client"))
     # Another name: a new server certificate, and the client's stays.
     serials = {kind: fleet.serial("a", kind) for kind in ("server", "client")}
     more = {"pki_server_names": ["{{ inventory_hostname }}", "192.0.2.7"]}
-    fleet.run(**more)
+    fleet.play(**more)
     assert fleet.serial("a", "server") != serials["server"]
     assert fleet.serial("a", "client") == serials["client"]
     assert shake(fleet.end("a", "server"), fleet.end("a", "client"), "192.0.2.7") == ""
     # On order, everything.
-    fleet.run(pki_renew_now=True, **more)
+    fleet.play(pki_renew_now=True, **more)
     assert fleet.serial("a", "client") != serials["client"]
     assert len((fleet.ca / "index.csv").read_text().splitlines()) == 1 + 2 + 2 + 1 + 2
 
@@ -233,12 +233,12 @@ def test_a_run_that_was_killed_can_be_run_again(tmp_path: Path, monkeypatch: pyt
         "the bundle of CAs",
     ):
         killed(fleet, task, monkeypatch)
-    fleet.run()
+    fleet.play()
     assert fleet.talk("a", "a", check=True) == ""
     # The same while it renews: the machine has new keys and old certificates, or new certificates that no one recorded.
     for task in ("Make the keys", "Sign"):
         killed(fleet, task, monkeypatch, pki_renew_now=True)
-    fleet.run()
+    fleet.play()
     assert fleet.talk("a", "a", check=True) == ""
     assert fleet.changed() == 0
     recorded = (fleet.ca / "index.csv").read_text()
@@ -257,7 +257,7 @@ def killed(fleet: Fleet, task: str, monkeypatch: pytest.MonkeyPatch, **variables
         patch.setenv("STOP_AFTER", task)
         # A group of its own, so that the kill takes its workers along and not us.
         patch.setattr(subprocess, "Popen", lambda *a, **k: started(*a, **k, start_new_session=True))
-        assert "PLAY RECAP" not in fleet.run(fails=True, **variables)
+        assert "PLAY RECAP" not in fleet.play(fails=True, **variables)
 
 
 WRONG = {
@@ -280,7 +280,7 @@ WRONG = {
 def test_wrong_values_are_refused_before_anything_changes(tmp_path: Path) -> None:
     fleet = Fleet(tmp_path, "good")
     fleet.hosts |= {name: variables for name, (variables, _) in WRONG.items()}
-    text = fleet.run(part="preflight", fails=True)
+    text = fleet.play(part="preflight", fails=True)
     for name, (_, message) in WRONG.items():
         said = [part for part in text.split("fatal: ")[1:] if part.startswith(f"[{name}]")]
         assert len(said) == 1, f"{name} was not refused\n{text}"
@@ -291,20 +291,20 @@ def test_wrong_values_are_refused_before_anything_changes(tmp_path: Path) -> Non
 
 def test_a_damaged_controller_is_refused(tmp_path: Path) -> None:
     fleet = Fleet(tmp_path, "a")
-    fleet.run()
+    fleet.play()
     before = fleet.files()
-    text = fleet.run(fails=True, pki_ca_passphrase="not-what-it-was-made-with")
+    text = fleet.play(fails=True, pki_ca_passphrase="not-what-it-was-made-with")
     assert "pki_ca_passphrase is not the passphrase" in text
     assert "not-what-it-was" not in text
     near_its_end = {"pki_ca_days": 4000, "pki_days": 3900, "pki_renew_before_days": 3800}
-    assert "change over to a new" in re.sub(r"\s+", " ", fleet.run(fails=True, **near_its_end))
+    assert "change over to a new" in re.sub(r"\s+", " ", fleet.play(fails=True, **near_its_end))
     (fleet.ca / "ca-1/ca.key").rename(tmp_path / "kept")
-    assert "key ca.key is missing" in re.sub(r"\s+", " ", fleet.run(fails=True))
+    assert "key ca.key is missing" in re.sub(r"\s+", " ", fleet.play(fails=True))
     (tmp_path / "kept").rename(fleet.ca / "ca-1/ca.key")
     assert fleet.files() == before
     # Without its directory the controller would make a second CA of the same name.
     fleet.ca.rename(tmp_path / "mislaid")
-    assert "holds none of the CAs" in fleet.run(fails=True)
+    assert "holds none of the CAs" in fleet.play(fails=True)
     assert not (fleet.ca / "ca-1").exists()
     (tmp_path / "mislaid").rename(fleet.ca)
     assert fleet.changed() == 0

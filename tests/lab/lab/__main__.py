@@ -53,12 +53,14 @@ def test(arguments: tuple[str, ...]) -> None:
     follow([PYTEST, *words], fleet.environment(), PROJECT)
 
 
-@main.command(context_settings={"ignore_unknown_options": True})
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def molecule(arguments: tuple[str, ...]) -> None:
-    """Molecule for every role, on the lab's ground (`molecule test ARGUMENTS`; --all by default)."""
+@main.command()
+@click.option("--long", is_flag=True, help="also the tests that play a role again and again")
+@click.argument("scenarios", nargs=-1)
+def molecule(long: bool, scenarios: tuple[str, ...]) -> None:
+    """Molecule for every role (or SCENARIOS), one after the other on one machine of the lab's ground."""
     _prepare()
-    follow([MOLECULE, "test", *(arguments or ("--all",))], fleet.molecule_environment(), PROJECT)
+    words = [word for name in scenarios or fleet.SCENARIOS for word in ("--scenario-name", name)]
+    follow([MOLECULE, "test", *words], fleet.molecule_environment(long), PROJECT)
 
 
 @main.command()

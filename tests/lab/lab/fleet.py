@@ -17,6 +17,7 @@ BORN = STATE / "inventory"  # the part of the inventory that this lab made for i
 VERIFIED = STATE / "verified"
 PLAYBOOK = Path(sys.executable).with_name("ansible-playbook")
 PSQL = "docker exec -i bacpipes-database-1 psql -U postgres -d bacpipes -Atc"
+SCENARIOS = ("base", "docker", "pki", "image", "timescaledb", "mqtt_broker", "appliance", "lxc_container")  # in order
 SECONDS = STATE / "seconds.json"
 
 
@@ -58,7 +59,7 @@ def environment() -> dict[str, str]:
     return kept | {"PATH": path, "LC_ALL": "C.UTF-8", "ANSIBLE_FORCE_COLOR": "1" if sys.stdout.isatty() else "0"}
 
 
-def molecule_environment() -> dict[str, str]:
+def molecule_environment(long: bool) -> dict[str, str]:
     """Where Molecule's machines stand: on the lab's ground, beside its own machines."""
     return environment() | {
         "BACPIPES_LAB_BRIDGE": LAN_BRIDGE,
@@ -67,6 +68,7 @@ def molecule_environment() -> dict[str, str]:
         "BACPIPES_LAB_ROOT": str(root.MACHINE_ROOT),
         "BACPIPES_LAB_KEY": str(KEY),
         "BACPIPES_LAB_NAMESERVERS": ",".join(network.nameservers()),
+        "BACPIPES_MOLECULE": "all" if long else "quick",
         "DOCKER_HOST": engine.HOST,
     }
 
