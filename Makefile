@@ -40,7 +40,7 @@ test: $(READY) $(FLEET)  ## everything that CI runs; installs Debian packages wh
 	$(STAGE) lint $(MAKE) --no-print-directory lint lint-roles
 	$(STAGE) appliance $(MAKE) --no-print-directory test-appliance
 	$(STAGE) lab $(MAKE) --no-print-directory test-lab
-	$(STAGE) roles $(MAKE) --no-print-directory test-roles
+	$(STAGE) roles $(MAKE) --no-print-directory test-roles ROLES=docker
 	@$(STAGE) --summary
 
 test-appliance: $(READY) $(FLEET)  ## the appliance's tests and the controller's, without containers
@@ -56,9 +56,9 @@ test-faults: $(FLEET)  ## the long tests: onboarding that is killed at many poin
 	$(LAB) test -m faults
 	$(LAB) molecule --long
 
-test-roles: $(FLEET)  ## Molecule: every role by itself, in the lab's ground (root)
+test-roles: $(FLEET)  ## Molecule: every role by itself, or ROLES="base docker", in the lab's ground (root)
 	@$(PYTHON) tests/setup_host.py lab-tests
-	$(LAB) molecule $(ARGS)
+	$(LAB) molecule $(ROLES)
 
 lab: $(FLEET)  ## the whole system on this machine: central and two sites in LXC, by the real playbooks (root)
 	@$(PYTHON) tests/setup_host.py lab
