@@ -17,7 +17,7 @@ BORN = STATE / "inventory"  # the part of the inventory that this lab made for i
 VERIFIED = STATE / "verified"
 PLAYBOOK = Path(sys.executable).with_name("ansible-playbook")
 PSQL = "docker exec -i bacpipes-database-1 psql -U postgres -d bacpipes -Atc"
-SCENARIOS = ("base", "docker", "pki", "image", "timescaledb", "mqtt_broker", "appliance", "lxc_container")  # in order
+SCENARIOS = ("pki", "base", "docker", "image", "timescaledb", "mqtt_broker", "appliance", "lxc_container")  # in order
 SECONDS = STATE / "seconds.json"
 
 
