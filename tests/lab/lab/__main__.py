@@ -9,7 +9,7 @@ import click
 
 from lab import building, engine, fleet, machines, network, process, root
 from lab.plan import BUILDINGS, CACHE, PROJECT, STATE
-from lab.shell import LabError, follow, needs, step
+from lab.shell import LabError, follow, needs, run, step
 
 PYTEST, MOLECULE = (Path(sys.executable).with_name(name) for name in ("pytest", "molecule"))
 PROGRAMS = ("lxc-start", "lxc-attach", "debootstrap", "dockerd", "nft", "ip", "zstd", "ssh", "ssh-keygen")
@@ -59,6 +59,8 @@ def test(arguments: tuple[str, ...]) -> None:
 def molecule(long: bool, scenarios: tuple[str, ...]) -> None:
     """Molecule for every role (or SCENARIOS), one after the other on one machine of the lab's ground."""
     _prepare()
+    # what a run that was cut short believes to have made; reset stumbles where scenarios share one state
+    run(MOLECULE, "reset", "--all", check=False, env=fleet.molecule_environment(long), cwd=PROJECT)
     words = [word for name in scenarios or fleet.SCENARIOS for word in ("--scenario-name", name)]
     follow([MOLECULE, "test", *words], fleet.molecule_environment(long), PROJECT)
 
