@@ -1,4 +1,4 @@
-"""``python -m lab up | down | status | prepare``; see docs/lab.md."""
+"""``python -m lab up | down | status | prepare | test | molecule``; see docs/lab.md."""
 
 import os
 import sys
@@ -28,13 +28,10 @@ def main(context: click.Context) -> None:
 
 
 @main.command()
-@click.option("--only", type=click.Choice(["ground", "machines"]), help="stop after the ground, or before verification")
-def up(only: str | None) -> None:
+def up() -> None:
     """Build what is missing, onboard every site by the operator's playbooks, verify; safe to repeat."""
     began = time.monotonic()
     _prepare()
-    if only == "ground":
-        return
     fleet.onboard()
     fleet.report(time.monotonic() - began)
 

@@ -4,7 +4,6 @@ A registry is not needed: every image is built from Debian packages under the in
 of the public one that production uses.
 """
 
-import os
 import shutil
 from pathlib import Path
 
@@ -60,11 +59,6 @@ def build() -> list[str]:
         if _image_id(name) != before:
             made.append(name)
     return made
-
-
-def environment() -> dict[str, str]:
-    """For programs that are to use this engine."""
-    return dict(os.environ) | {"DOCKER_HOST": HOST}
 
 
 def _import_base() -> bool:
