@@ -3,8 +3,6 @@
 import csv
 import io
 import json
-import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -14,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from playing import changes, play, told
 from testinfra.host import Host
 
 testinfra_hosts = ["ansible://machines"]
@@ -317,23 +316,3 @@ def until(condition: Callable[[], Any]) -> Any:
             last = error
         assert time.monotonic() < end, last
         time.sleep(1)
-
-
-def play(request: pytest.FixtureRequest, *arguments: str, **variables: object) -> subprocess.CompletedProcess[str]:
-    """The scenario's own playbook once more, with other variables."""
-    inventory = request.config.getoption("ansible_inventory")
-    program = str(Path(sys.executable).with_name("ansible-playbook"))
-    command = [program, "-i", inventory, str(CONVERGE), "-e", json.dumps(variables), *arguments]
-    return subprocess.run(
-        command, capture_output=True, text=True, check=False, cwd=CONVERGE.parents[2], stdin=subprocess.DEVNULL
-    )
-
-
-def told(result: subprocess.CompletedProcess[str]) -> str:
-    """All that it said, on one line: YAML breaks long messages."""
-    return " ".join((result.stdout + result.stderr).split())
-
-
-def changes(result: subprocess.CompletedProcess[str]) -> int:
-    assert result.returncode == 0, told(result)[-2000:]
-    return int(result.stdout.split("changed=")[1].split()[0])

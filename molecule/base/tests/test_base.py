@@ -3,12 +3,12 @@
 import json
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from playing import changes, play, told
 from testinfra.host import Host
 
 testinfra_hosts = ["ansible://machines"]
@@ -34,33 +34,6 @@ while True:
 
 def address(host: Host) -> str:
     return str(host.ansible.get_variables()["ansible_host"])
-
-
-def play(request: pytest.FixtureRequest, *arguments: str, **variables: object) -> subprocess.CompletedProcess[str]:
-    """The scenario's own playbook once more, with other variables."""
-    inventory = request.config.getoption("ansible_inventory")
-    command = [
-        str(Path(sys.executable).with_name("ansible-playbook")),
-        "-i",
-        inventory,
-        str(CONVERGE),
-        "-e",
-        json.dumps(variables),
-        *arguments,
-    ]
-    return subprocess.run(
-        command, capture_output=True, text=True, check=False, cwd=CONVERGE.parents[2], stdin=subprocess.DEVNULL
-    )
-
-
-def told(result: subprocess.CompletedProcess[str]) -> str:
-    """All that it said, on one line: YAML breaks long messages."""
-    return " ".join((result.stdout + result.stderr).split())
-
-
-def changes(result: subprocess.CompletedProcess[str]) -> int:
-    assert result.returncode == 0, told(result)[-2000:]
-    return int(result.stdout.split("changed=")[1].split()[0])
 
 
 def ssh(host: Host, user: str, *command: str, options: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:

@@ -5,40 +5,19 @@ import json
 import os
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from playing import changes, play
 from testinfra.host import Host
 
 testinfra_hosts = ["ansible://machines"]
 ENGINE = Path(__file__).resolve().parents[1] / "engine.yml"
 IMAGE = "bacpipes-test/busybox"
 PATIENCE = 3.0
-
-
-def play(request: pytest.FixtureRequest, **variables: object) -> subprocess.CompletedProcess[str]:
-    """The role once more, with other variables."""
-    inventory = request.config.getoption("ansible_inventory")
-    command = [
-        str(Path(sys.executable).with_name("ansible-playbook")),
-        "-i",
-        inventory,
-        str(ENGINE),
-        "-e",
-        json.dumps(variables),
-    ]
-    return subprocess.run(
-        command, capture_output=True, text=True, check=False, cwd=ENGINE.parents[2], stdin=subprocess.DEVNULL
-    )
-
-
-def changes(result: subprocess.CompletedProcess[str]) -> int:
-    assert result.returncode == 0, (result.stdout + result.stderr)[-3000:]
-    return int(result.stdout.split("changed=")[1].split()[0])
 
 
 def address(host: Host) -> str:
@@ -179,14 +158,14 @@ def test_containers_outlive_a_restart_of_the_engine(host: Host, container: str) 
 
 def test_who_is_put_into_the_group_docker_is_taken_out(host: Host, request: pytest.FixtureRequest) -> None:
     host.check_output("gpasswd --add bob docker")
-    assert changes(play(request)) == 1
+    assert changes(play(request, playbook="engine.yml")) == 1
     assert host.check_output("getent group docker").endswith(":")
-    assert changes(play(request)) == 0
+    assert changes(play(request, playbook="engine.yml")) == 0
 
 
 def test_wrong_settings_do_not_get_in(host: Host, request: pytest.FixtureRequest) -> None:
     before = host.file("/etc/docker/daemon.json").content_string
-    result = play(request, docker_settings={"no-such-setting": True})
+    result = play(request, playbook="engine.yml", docker_settings={"no-such-setting": True})
     assert result.returncode != 0
     assert "no-such-setting" in result.stdout
     assert host.file("/etc/docker/daemon.json").content_string == before
@@ -218,7 +197,7 @@ def test_a_live_route_moves_the_pools_and_they_stay_moved(host: Host, request: p
     planted = next(before[0].subnets(new_prefix=24))
     host.check_output("ip route add blackhole %s", str(planted))
     try:
-        assert changes(play(request)) == 2  # the file, and the engine's restart
+        assert changes(play(request, playbook="engine.yml")) == 2  # the file, and the engine's restart
         after = pools(host)
         assert not any(pool.overlaps(planted) for pool in after)
         assert before[1] in after
@@ -226,14 +205,14 @@ def test_a_live_route_moves_the_pools_and_they_stay_moved(host: Host, request: p
     finally:
         host.check_output("ip route del blackhole %s", str(planted))
     # The route is gone; nothing is moved back, for containers may live there by now.
-    assert changes(play(request)) == 0
+    assert changes(play(request, playbook="engine.yml")) == 0
     assert pools(host) == after
 
 
 def test_dockers_own_networks_are_no_collision(host: Host, request: pytest.FixtureRequest) -> None:
     host.check_output("docker network create pool-test")
     try:
-        assert changes(play(request)) == 0
+        assert changes(play(request, playbook="engine.yml")) == 0
     finally:
         host.check_output("docker network rm pool-test")
 
@@ -259,7 +238,7 @@ def test_bad_input_is_refused(
     host: Host, request: pytest.FixtureRequest, variables: dict[str, object], message: str
 ) -> None:
     before = host.file("/etc/docker/daemon.json").content_string
-    result = play(request, **variables)
+    result = play(request, playbook="engine.yml", **variables)
     assert result.returncode != 0
     assert message in " ".join(result.stdout.split())
     assert host.file("/etc/docker/daemon.json").content_string == before
@@ -268,5 +247,5 @@ def test_bad_input_is_refused(
 def test_a_run_cut_off_before_the_restart_is_made_good(host: Host, request: pytest.FixtureRequest) -> None:
     host.check_output("touch --date '+2 seconds' /etc/docker/daemon.json")
     time.sleep(3)
-    assert changes(play(request)) == 2  # found, restarted
-    assert changes(play(request)) == 0
+    assert changes(play(request, playbook="engine.yml")) == 2  # found, restarted
+    assert changes(play(request, playbook="engine.yml")) == 0

@@ -1,12 +1,11 @@
 """Images that travel without a registry: once, in parts, and with a way back."""
 
-import json
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from playing import changes, play, told
 from testinfra.host import Host
 
 testinfra_hosts = ["ansible://machines"]
@@ -87,23 +86,3 @@ def image(host: Host, tag: str) -> str:
 
 def tags(host: Host) -> set[str]:
     return set(host.check_output(f"docker image ls --format '{{{{.Tag}}}}' {NAME}").split())
-
-
-def play(request: pytest.FixtureRequest, *arguments: str, **variables: object) -> subprocess.CompletedProcess[str]:
-    """The scenario's own playbook once more, with other variables."""
-    inventory = request.config.getoption("ansible_inventory")
-    program = str(Path(sys.executable).with_name("ansible-playbook"))
-    command = [program, "-i", inventory, str(CONVERGE), "-e", json.dumps(variables), *arguments]
-    return subprocess.run(
-        command, capture_output=True, text=True, check=False, cwd=CONVERGE.parents[2], stdin=subprocess.DEVNULL
-    )
-
-
-def told(result: subprocess.CompletedProcess[str]) -> str:
-    """All that it said, on one line: YAML breaks long messages."""
-    return " ".join((result.stdout + result.stderr).split())
-
-
-def changes(result: subprocess.CompletedProcess[str]) -> int:
-    assert result.returncode == 0, told(result)[-2000:]
-    return int(result.stdout.split("changed=")[1].split()[0])
