@@ -59,6 +59,9 @@ class Settings(BaseSettings):
     write_clock_skew: float = Field(30.0, ge=0, description="tolerated difference between a sender's clock and ours")
     write_priority_floor: int = Field(8, ge=1, le=16, description="lowest priority number that a command may use")
     write_without_limits: bool = Field(False, description="allow writes to analog points that have no min or max")
+    write_rate_limit: int = Field(30, ge=0, description="writes to one point in a minute at most; 0: no limit")
+    write_min_on: float = Field(0.0, ge=0, le=86400, description="binary points: stay on so long once we switched them")
+    write_min_off: float = Field(0.0, ge=0, le=86400, description="binary points: stay off so long once we did")
     clock_check: bool = Field(True, description="refuse timed commands while the kernel's clock is not synchronised")
 
     # Exporter and the worker's own status page

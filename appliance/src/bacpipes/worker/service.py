@@ -224,7 +224,7 @@ class Worker:
 
     async def _changed(self, table: str, publisher: Publisher, commands: CommandService, stop: asyncio.Event) -> None:
         """Take a change over; again and again, where it can't be: the old points must not stay in force unseen."""
-        if table in ("write_commands", "*"):
+        if table in ("write_commands", "site_stop", "*"):
             commands.wake()
         if table not in ("point", "device", "mqtt_config", "*"):
             return
@@ -315,7 +315,7 @@ class Worker:
 
     def _render(self) -> bytes:
         self._metrics.mqtt_connected.set(self._mqtt is not None and self._mqtt.connected)
-        self._metrics.devices_silent.set(sum(poller.silent for poller, _ in self._pollers.values()))
+        self._metrics.show_devices((p.device.device_id, p.silent, p.quarantined) for p, _ in self._pollers.values())
         self._metrics.points.set(len(self._directory.enabled))
         return self._metrics.text()
 

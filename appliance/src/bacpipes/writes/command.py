@@ -11,6 +11,8 @@ from bacpipes.objects import MAX_INSTANCE
 
 MAX_JOB_ID = 200
 MAX_TEXT = 500
+OF_RELEASE = "#release"  # stands behind a write's jobId in the result of its release
+RELEASE_AFTER = (1, 2_678_400)  # seconds: the least and the most (31 days)
 YEARS = (2000, 9000)  # of a timestamp or an expiry; beyond, databases and languages disagree
 
 
@@ -37,6 +39,7 @@ class Command:
     release: bool = False
     timestamp: datetime | None = None
     expires_at: datetime | None = None
+    release_after: float | None = None  # seconds after the write
     source: str | None = None
     reason: str | None = None
     site_id: str | None = None
@@ -72,6 +75,7 @@ def from_fields(data: dict[str, Any]) -> Command:
         "release": reader.boolean("release"),
         "timestamp": reader.time("timestamp"),
         "expires_at": reader.time("expiresAt"),
+        "release_after": reader.seconds("releaseAfter", *RELEASE_AFTER),
         "source": reader.text("source", MAX_TEXT),
         "reason": reader.text("reason", MAX_TEXT),
         "site_id": reader.text("siteId", MAX_TEXT),
@@ -79,8 +83,10 @@ def from_fields(data: dict[str, Any]) -> Command:
     }
     if "value" not in data and not command["release"]:
         reader.problems.append("value is missing")
-    if data.get("releaseAfter") is not None:
-        reader.problems.append("releaseAfter is not supported by this version; release by a second command")
+    if job_id is not None and job_id.endswith(OF_RELEASE):
+        reader.problems.append(f"jobId ends with {OF_RELEASE}, which names the release of a write")
+    if command["release"] and command["release_after"] is not None:
+        reader.problems.append("releaseAfter is given for a release")
     if reader.problems or job_id is None:
         raise MalformedCommandError(reader.problems, job_id, data)
     return Command(job_id=job_id, value=data.get("value"), priority=_priority(data), **command)  # type: ignore[arg-type]
@@ -118,6 +124,15 @@ class _Fields:
             self.problems.append(f"{name} is not an integer from 0 to {most}")
             return None
         return value
+
+    def seconds(self, name: str, least: float, most: float) -> float | None:
+        value = self._data.get(name)
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
+            self.problems.append(f"{name} is not a number of seconds from {least} to {most}")
+            return None
+        return float(value)
 
     def boolean(self, name: str) -> bool:
         value = self._data.get(name)
