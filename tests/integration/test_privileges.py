@@ -30,7 +30,16 @@ OWNER, WORKER, EXPORTER, READER = ROLES = tuple(
     f"bacpipes_{name}" for name in ("owner", "worker", "exporter", "reader")
 )
 SECRET_TABLES = {"mqtt_config", "api_token"}
-INNER_TABLES = {"audit", "due_release", "follower", "held_slot", "reading_batch", "write_claim", "write_pace"}
+INNER_TABLES = {
+    "audit",
+    "due_release",
+    "follower",
+    "held_slot",
+    "reading_batch",
+    "source_contact",
+    "write_claim",
+    "write_pace",
+}
 
 
 @dataclass

@@ -159,3 +159,43 @@ async def test_the_queue_takes_a_release_too(site: Site) -> None:
     )
     written = await site.result(site.one(insert)[0])
     assert (await released(site, written))["success"]
+
+
+# --- a source that goes silent
+
+
+async def test_what_a_silent_source_holds_is_released(settings: Settings, broker: EmbeddedBroker) -> None:
+    topic = "bacnet/write/heartbeat"
+    heard = {"write_heartbeat_topic": topic, "write_heartbeat_timeout": 3.0}
+    async with Site(settings.model_copy(update=heard), broker) as site:
+        site.start_worker()
+        await site.readings()
+
+        async def beat() -> None:
+            while True:
+                site.observer.publish(topic, b'{"source": "optimizer"}')
+                await asyncio.sleep(0.5)
+
+        for nonsense in (b"", b"[]", b"{", b'{"source": 1}', b'{"source": ""}', b'{"source": "a\\u0000"}', b"\xff"):
+            site.observer.publish(topic, nonsense)
+        beating = asyncio.create_task(beat())
+        known = "SELECT array_agg(source) FROM source_contact WHERE lost_at IS NULL"
+        await until(lambda: site.one(known) == (["optimizer"],), "it is known")
+        other = await site.write(**SETPOINT, value=69.0, priority=9, source="lisa")
+        written = await site.write(**SETPOINT, value=70.0, source="optimizer")
+        assert (other["success"], written["success"]) == (True, True)
+        beating.cancel()
+        result = await released(site, written)
+        assert (result["success"], result["cause"]) == (True, "source-lost")
+        assert (slot(site), slot(site, 9)) == (None, 69.0), "what others hold stays"
+        refused = await site.write(**SETPOINT, value=71.0, source="optimizer")
+        assert refused["codes"] == ["source-lost"]
+        beating = asyncio.create_task(beat())
+        await until(lambda: site.one(known) == (["optimizer"],), "it is back")
+        assert (await site.write(**SETPOINT, value=72.0, source="optimizer"))["success"]
+        beating.cancel()
+        await site.stop_worker()
+        site.start_worker()
+        await until(lambda: slot(site) is None, "after a restart too: it is supervised, and not heard", 30)
+        trail = site.database.execute("SELECT action FROM audit WHERE subject = 'optimizer' ORDER BY id").fetchall()
+        assert trail == [("source.found",), ("source.lost",), ("source.found",), ("source.lost",)]

@@ -47,6 +47,9 @@ class WorkerMetrics:
             "Releases that a device has not done in time",
             registry=self.registry,
         )
+        self.sources_lost = Gauge(
+            "bacpipes_sources_lost", "Sources of commands whose heartbeat is missed", registry=self.registry
+        )
         self.site_stopped = Gauge("bacpipes_site_stopped", "1 while the site is stopped", registry=self.registry)
         self.malformed = Counter(
             "bacpipes_commands_malformed", "Messages on the command topic that are no command", registry=self.registry

@@ -62,6 +62,8 @@ class Settings(BaseSettings):
     write_rate_limit: int = Field(30, ge=0, description="writes to one point in a minute at most; 0: no limit")
     write_min_on: float = Field(0.0, ge=0, le=86400, description="binary points: stay on so long once we switched them")
     write_min_off: float = Field(0.0, ge=0, le=86400, description="binary points: stay off so long once we did")
+    write_heartbeat_topic: str = Field("", description="topic of the heartbeats of commands' sources")
+    write_heartbeat_timeout: float = Field(60.0, ge=1, le=86400, description="a source that is silent so long is lost")
     clock_check: bool = Field(True, description="refuse timed commands while the kernel's clock is not synchronised")
 
     # Exporter and the worker's own status page

@@ -103,3 +103,10 @@ CREATE TABLE write_pace (
     value            double precision,
     since            timestamptz
 );
+
+-- Sources of commands that send a heartbeat. What one holds is released once it is lost.
+CREATE TABLE source_contact (
+    source           text PRIMARY KEY,
+    seen_at          timestamptz NOT NULL DEFAULT now(),  -- written now and then, not at each heartbeat
+    lost_at          timestamptz
+);

@@ -34,7 +34,7 @@ BEGIN
         GRANT INSERT                 ON write_commands, write_results TO bacpipes_worker;
         GRANT SELECT, INSERT, UPDATE ON write_claim                 TO bacpipes_worker;
         GRANT SELECT, INSERT, UPDATE, DELETE ON held_slot, due_release TO bacpipes_worker;
-        GRANT SELECT, INSERT, UPDATE ON write_pace                  TO bacpipes_worker;
+        GRANT SELECT, INSERT, UPDATE ON write_pace, source_contact  TO bacpipes_worker;
         GRANT UPDATE                 ON site_stop                   TO bacpipes_worker;  -- `bacpipes stop`
         GRANT SELECT, UPDATE         ON mqtt_config                 TO bacpipes_worker;
         GRANT SELECT, INSERT, UPDATE ON api_token                   TO bacpipes_worker;  -- `bacpipes token`

@@ -33,6 +33,7 @@ from bacpipes.worker.reader import DeviceReader, Facts, by_device
 from bacpipes.worker.spool import Spool
 from bacpipes.worker.status_server import Reason, StatusServer
 from bacpipes.writes.service import CommandService
+from bacpipes.writes.sources import Sources
 
 logger = get_logger(__name__)
 
@@ -124,13 +125,17 @@ class Worker:
         def receive(message: ReceivedMessage) -> None:
             commands.receive(message)
 
-        mqtt = MqttClient(config, site_id=settings.site_id, on_command=receive)
+        sources = Sources(settings)
+        topic = settings.write_heartbeat_topic
+        heartbeats = (topic, sources.heartbeat) if topic else None
+        mqtt = MqttClient(config, site_id=settings.site_id, on_command=receive, heartbeats=heartbeats)
         publisher = Publisher(settings, self._directory, self._metrics, mqtt)
         publisher.switched_off = self._switched_off(config)
         commands = CommandService(
             settings,
             self._bacnet,
             self._metrics,
+            sources,
             publish=publisher.publish_result,
             on_result=publisher.wake,
         )

@@ -20,6 +20,7 @@ from bacpipes.writes import ledger, pace, stop, writer
 from bacpipes.writes.book import AWAY, Book
 from bacpipes.writes.command import OF_RELEASE, Command
 from bacpipes.writes.ledger import DueRelease, Entry
+from bacpipes.writes.sources import Sources
 from bacpipes.writes.turns import Turns
 from bacpipes.writes.validator import LOWEST_PRIORITY, Violation
 from bacpipes.writes.values import number_text, same
@@ -50,10 +51,16 @@ class Releases:
     """One for the worker; `wake` it after whatever may have changed the table."""
 
     def __init__(
-        self, settings: Settings, client: BacnetClient, metrics: WorkerMetrics, book: Book, turns: Turns
+        self,
+        settings: Settings,
+        client: BacnetClient,
+        metrics: WorkerMetrics,
+        book: Book,
+        turns: Turns,
+        sources: Sources,
     ) -> None:
         self._settings, self._client, self._metrics = settings, client, metrics
-        self._book, self._turns = book, turns
+        self._book, self._turns, self._sources = book, turns, sources
         self._wake, self._news = asyncio.Event(), asyncio.Event()
         self._due: dict[Key, DueRelease] = {}
         self._tries: dict[Key, _Try] = {}
@@ -103,6 +110,7 @@ class Releases:
                 if stopped:
                     await ledger.release_all(connection)
                 self._metrics.site_stopped.set(stopped)
+                self._metrics.sources_lost.set(await self._sources.keep(connection))
                 found = await ledger.due_releases(connection)
                 self._metrics.held_slots.set(await ledger.count_held(connection))
             self._book.recovered()

@@ -23,6 +23,7 @@ from bacpipes.writes.book import AWAY, Book
 from bacpipes.writes.command import Command, MalformedCommandError, from_fields, job_id_in, json_safe, parse
 from bacpipes.writes.ledger import Entry
 from bacpipes.writes.releases import Releases
+from bacpipes.writes.sources import Sources
 from bacpipes.writes.turns import Turns
 from bacpipes.writes.validator import LOWEST_PRIORITY, Policy, Violation, validate, validate_stop
 from bacpipes.writes.values import convert, number_text, same
@@ -55,14 +56,15 @@ class CommandService:
         settings: Settings,
         client: BacnetClient,
         metrics: WorkerMetrics,
+        sources: Sources,
         *,
         publish: Callable[[dict[str, Any]], Awaitable[None]],
         on_result: Callable[[], None],
     ) -> None:
         self._settings, self._client, self._metrics = settings, client, metrics
-        self._publish = publish
+        self._publish, self._sources = publish, sources
         self._book, self._turns = Book(settings, publish, on_result), Turns()
-        self._releases = Releases(settings, client, metrics, self._book, self._turns)
+        self._releases = Releases(settings, client, metrics, self._book, self._turns, sources)
         self._messages: asyncio.Queue[tuple[ReceivedMessage, datetime]] = asyncio.Queue(MOST_WAITING)
         self._wake = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -273,7 +275,7 @@ class CommandService:
         policy = Policy.from_settings(self._settings, clock_synchronised=synchronised)
         ours = known.held is not None
         found = validate(command, known.point, policy, datetime.now(UTC), received, ours=ours)
-        return [*found, *validate_stop(command, known.stop)]
+        return [*found, *validate_stop(command, known.stop), *self._sources.violations(command)]
 
     async def _execute(self, command: Command, received: datetime) -> tuple[Point | None, writer.Outcome]:
         # Anew: it may have waited for another command, and the point or the time may have changed meanwhile.
