@@ -9,6 +9,7 @@ import pytest
 
 from bacpipes.embedded import EmbeddedBroker, EmbeddedPostgres
 from bacpipes.settings import Settings
+from bacpipes.writes.request import WriteRequest, request_write
 from mqtt_parts import until
 from site_parts import AHU, SETPOINT, SETPOINT_TOPIC, Site, database_away
 
@@ -153,11 +154,9 @@ async def test_a_release_is_done_with_the_database_away(site: Site, postgres: Em
 
 
 async def test_the_queue_takes_a_release_too(site: Site) -> None:
-    insert = (
-        "INSERT INTO write_commands (site_id, point_id, value, release_after) SELECT 'duxton', id, 70, 1 FROM point"
-        " WHERE object_type = 'analog-value' AND object_instance = 120 RETURNING job_id"
-    )
-    written = await site.result(site.one(insert)[0])
+    by_hand = WriteRequest(AHU, "analog-value", 120, 70.0, 8, None, "cli:tester", release_after=1)
+    written = await asyncio.to_thread(request_write, site.settings, by_hand, 15)
+    assert written["success"]
     assert (await released(site, written))["success"]
 
 

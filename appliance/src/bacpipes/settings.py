@@ -43,6 +43,7 @@ class Settings(BaseSettings):
     bacnet_retries: int = Field(1, ge=0, le=10, description="repeats of a request that was not answered")
     bacnet_fast_codec: bool = Field(True, description="our own codec for ReadPropertyMultiple; false: the library's")
     bacnet_device_concurrency: int = Field(1, ge=1, le=16, description="requests outstanding to one device")
+    bacnet_trunk_concurrency: int = Field(2, ge=1, le=64, description="requests outstanding to one remote network")
 
     # Polling
     poll_phase: float | None = Field(None, ge=0, description="offset of the polling grid; default: from the site's id")

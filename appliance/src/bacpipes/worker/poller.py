@@ -40,6 +40,7 @@ class DevicePoller:
         self._changed = asyncio.Event()
         self._finishing = False
         self._health = Transition(logger, "device does not answer", device=reader.device.device_id)
+        self._keeping_up = Transition(logger, "device is too slow for its interval", device=reader.device.device_id)
         self._breaker = Breaker(reader.probe, self._health.recovered)
         self.polled: dict[int, int] = {}
         self._under_way: int | None = None
@@ -143,7 +144,9 @@ class DevicePoller:
     def _missed(self, grid: Grid, cycle: int, points: Sequence[Point]) -> list[Gap]:
         last = self.polled.get(grid.interval)
         if last is None or cycle <= last + 1:
+            self._keeping_up.recovered()
             return []
+        self._keeping_up.failed(STILL_RUNNING, interval=grid.interval)
         return [gap(grid, last + 1, cycle, [point.id for point in points], STILL_RUNNING)]
 
     def _note_health(self) -> None:

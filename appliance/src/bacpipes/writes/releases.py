@@ -5,6 +5,7 @@ done though the database is away. Only a value that is still ours is taken back.
 """
 
 import asyncio
+import math
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -36,6 +37,7 @@ CAUSES = {
     "stop": "the site is stopped",
     "source-lost": "contact with the source is lost",
 }
+NOTHING_TO_RESTORE = Violation("nothing-to-restore", "What was there before the write was no number")
 Key = tuple[int, int, str]
 
 
@@ -105,7 +107,7 @@ class Releases:
         try:
             async with self._book.open() as connection:
                 await self._book.save(connection)
-                self._done.clear()
+                self._done &= self._tasks.keys()  # what has ended is stored
                 stopped = (await stop.load(connection)).stopped
                 if stopped:
                     await ledger.release_all(connection)
@@ -198,6 +200,8 @@ class Releases:
     async def _execute(self, due: DueRelease) -> writer.Outcome:
         """Look, release (or restore), read back."""
         release = due.slot > 0
+        if not release and (due.restore is None or not math.isfinite(due.restore)):
+            return writer.Outcome(False, violations=[NOTHING_TO_RESTORE])
         command = replace(_command(due.point, due), release=release, priority=due.slot or LOWEST_PRIORITY)
         number = None if release else due.restore
 
