@@ -91,6 +91,16 @@ async def test_kill_9_a_hundred_times(settings: Settings, broker: EmbeddedBroker
         await kill_9(site, 100)
 
 
+def answers(site: Site, *, anew: bool = False) -> bool:
+    """Does the database answer, over the connection that we have or over another one?"""
+    try:
+        if anew:
+            site.reconnect()
+        return bool(site.one("SELECT true")[0])
+    except psycopg.OperationalError:
+        return False
+
+
 async def crash_database(site: Site, times: int) -> None:
     """SIGKILL to the backend of a commit: the server ends all connections and recovers from its log."""
     for _ in range(times):
@@ -101,14 +111,8 @@ async def crash_database(site: Site, times: int) -> None:
         )
         os.kill(site.one(backend)[0], signal.SIGKILL)
 
-        def back() -> bool:
-            try:
-                site.reconnect()
-            except psycopg.OperationalError:
-                return False
-            return True
-
-        await until(back, "the database has recovered", 60)
+        await until(lambda: not answers(site), "the server ends all connections", 60)
+        await until(lambda: answers(site, anew=True), "the database has recovered", 60)
 
 
 async def test_a_crash_of_the_database(site: Site) -> None:

@@ -155,6 +155,27 @@ class _Fields:
         return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
+def to_fields(command: Command) -> dict[str, Any]:
+    """A command as the payload that `from_fields` reads."""
+    fields = {
+        "jobId": command.job_id,
+        "deviceId": command.device_id,
+        "objectType": command.object_type,
+        "objectInstance": command.object_instance,
+        "value": json_safe(command.value),
+        "priority": json_safe(command.priority),
+        "release": command.release,
+        "timestamp": command.timestamp.isoformat() if command.timestamp else None,
+        "expiresAt": command.expires_at.isoformat() if command.expires_at else None,
+        "releaseAfter": command.release_after,
+        "source": command.source,
+        "reason": command.reason,
+        "siteId": command.site_id,
+        "haystackName": command.haystack_name,
+    }
+    return {key: value for key, value in fields.items() if value is not None or key == "value"}
+
+
 JOB_ID = re.compile(rb'"jobId"\s*:\s*"([\x20\x21\x23-\x5b\x5d-\x7e]{1,200})"')
 
 

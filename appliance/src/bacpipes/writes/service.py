@@ -10,7 +10,6 @@ from typing import Any
 
 from bacpipes import clock
 from bacpipes.bacnet import BacnetClient, BacnetError
-from bacpipes.database import Connection
 from bacpipes.events import first_of
 from bacpipes.log import get_logger
 from bacpipes.metrics import WorkerMetrics
@@ -18,15 +17,15 @@ from bacpipes.mqtt.client import ReceivedMessage
 from bacpipes.payload import malformed_payload, refusal, result_payload
 from bacpipes.points import Point, find_point
 from bacpipes.settings import Settings
-from bacpipes.writes import ledger, pace, stop, writer
+from bacpipes.writes import ledger, pace, settling, stop, writer
 from bacpipes.writes.book import AWAY, Book
-from bacpipes.writes.command import Command, MalformedCommandError, from_fields, job_id_in, json_safe, parse
+from bacpipes.writes.command import Command, MalformedCommandError, from_fields, job_id_in, json_safe, parse, to_fields
 from bacpipes.writes.ledger import Entry
 from bacpipes.writes.releases import Releases
 from bacpipes.writes.sources import Sources
 from bacpipes.writes.turns import Turns
 from bacpipes.writes.validator import LOWEST_PRIORITY, Policy, Violation, validate, validate_stop
-from bacpipes.writes.values import convert, number_text, same
+from bacpipes.writes.values import convert, number_text
 
 logger = get_logger(__name__)
 
@@ -222,7 +221,7 @@ class CommandService:
 
     async def _claim(self, command: Command, origin: str) -> datetime | None:
         async with self._book.open() as connection:
-            return await ledger.claim(connection, command.job_id, origin, _fields(command))
+            return await ledger.claim(connection, command.job_id, origin, to_fields(command))
 
     async def _repeat(self, command: Command) -> bool:
         """A job that was claimed before is not executed again; its result, where there is one, is sent again."""
@@ -322,9 +321,9 @@ class CommandService:
         try:
             async with self._book.open() as connection:
                 if command is not None and outcome is not None:
-                    await _settle_command(connection, point, command, slots, outcome)
+                    await settling.after_command(connection, point, command, slots, outcome)
                 else:
-                    await _settle_look(connection, point, priority, slots)
+                    await settling.after_look(connection, point, priority, slots)
         except AWAY as error:
             self._book.failed(error)
 
@@ -393,50 +392,3 @@ class CommandService:
                         await self._settle_slot(point, held.priority, slots)
         finally:
             self._settling = False
-
-
-async def _settle_command(
-    connection: Connection, point: Point, command: Command, slots: writer.Slots, outcome: writer.Outcome
-) -> None:
-    """What became of a write, for the slots that we hold and for what is to be released."""
-    slot = command.priority if slots.array else 0
-    there = slots.at(command.priority) if slots.array else slots.value
-    written = outcome.acknowledged and not command.release
-    if slots.array:
-        await ledger.settle_slot(connection, point, command.priority, there, there if written else None)
-    if command.release and outcome.before is not None:
-        await pace.released(connection, point, outcome.before.value, slots.value)
-    stands = outcome.success or (written and there is not None)
-    await ledger.settle_releases(connection, point, slot, command.job_id, there, stands=stands)
-
-
-async def _settle_look(connection: Connection, point: Point, priority: int, slots: writer.Slots) -> None:
-    """The same for a write of which it was not known whether it came through."""
-    held = await ledger.held(connection, point.id, priority) if slots.array else None
-    if held is None:
-        return
-    there = slots.at(priority)
-    await ledger.settle_slot(connection, point, priority, there)
-    stands = same(point.type.kind, there, held.value)
-    await ledger.settle_releases(connection, point, priority, held.job_id, there, stands=stands)
-
-
-def _fields(command: Command) -> dict[str, Any]:
-    """A command as the payload that `from_fields` reads."""
-    fields = {
-        "jobId": command.job_id,
-        "deviceId": command.device_id,
-        "objectType": command.object_type,
-        "objectInstance": command.object_instance,
-        "value": json_safe(command.value),
-        "priority": json_safe(command.priority),
-        "release": command.release,
-        "timestamp": command.timestamp.isoformat() if command.timestamp else None,
-        "expiresAt": command.expires_at.isoformat() if command.expires_at else None,
-        "releaseAfter": command.release_after,
-        "source": command.source,
-        "reason": command.reason,
-        "siteId": command.site_id,
-        "haystackName": command.haystack_name,
-    }
-    return {key: value for key, value in fields.items() if value is not None or key == "value"}
