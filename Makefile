@@ -51,7 +51,8 @@ test-lab: $(FLEET)  ## the lab from nothing, onboarding twice, verification with
 	@$(PYTHON) tests/setup_host.py lab-tests
 	$(LAB) test $(ARGS)
 
-test-faults: $(FLEET)  ## the long tests: onboarding that is killed at many points, every role played again and again (root)
+test-faults: $(READY) $(FLEET)  ## the long tests: the appliance under fire, onboarding that is killed, every role again and again (root)
+	$(BIN)/pytest -m faults -s tests/integration/test_faults.py
 	@$(PYTHON) tests/setup_host.py lab
 	$(LAB) test -m faults
 	$(LAB) molecule --long

@@ -71,5 +71,6 @@ def _database(server: EmbeddedPostgres, template: str) -> Iterator[str]:
         connection.execute(
             sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
         )
-        yield server.url(name)
+    yield server.url(name)
+    with psycopg.connect(server.url(), autocommit=True) as connection:  # a test may have crashed the server
         connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))

@@ -30,7 +30,16 @@ OWNER, WORKER, EXPORTER, READER = ROLES = tuple(
     f"bacpipes_{name}" for name in ("owner", "worker", "exporter", "reader")
 )
 SECRET_TABLES = {"mqtt_config", "api_token"}
-INNER_TABLES = {"audit", "follower", "held_slot", "reading_batch", "write_claim"}
+INNER_TABLES = {
+    "audit",
+    "due_release",
+    "follower",
+    "held_slot",
+    "reading_batch",
+    "source_contact",
+    "write_claim",
+    "write_pace",
+}
 
 
 @dataclass
@@ -106,7 +115,13 @@ async def test_a_whole_site_runs_as_the_worker(site_database: Database, broker: 
         assert site.one("SELECT count(*) FROM write_results") == (3,)
         await asyncio.to_thread(site.import_points, dis="renamed")
         assert site.one("SELECT count(*) FROM point WHERE dis = 'renamed'")[0] > 0
-        for arguments in (("token", "create", "page", "--role", "viewer"), ("mqtt", "show"), ("points", "export")):
+        for arguments in (
+            ("token", "create", "page", "--role", "viewer"),
+            ("mqtt", "show"),
+            ("points", "export"),
+            ("stop",),
+            ("audit", "verify"),
+        ):
             done = await asyncio.to_thread(command, site, *arguments)
             assert done.returncode == 0, done.stderr
         told = await asyncio.to_thread(command, site, "doctor")
@@ -135,6 +150,7 @@ def test_the_worker_keeps_house(site_database: Database) -> None:
         "TRUNCATE audit",
         "DELETE FROM audit",
         "UPDATE audit SET actor = 'somebody else'",
+        "UPDATE audit_head SET id = 0",
         "ALTER TABLE audit DISABLE TRIGGER audit_is_append_only",
         "DELETE FROM reading",
         "UPDATE reading SET value = 0",
@@ -182,6 +198,8 @@ async def test_the_exporter_serves_and_queues(site_database: Database) -> None:
         )
         answer = await posted
         assert answer.status_code == 200, answer.text
+        for method in ("POST", "GET", "DELETE"):
+            assert (await http.request(method, "/api/stop", headers=headers)).status_code == 200
         reasons = (await http.get("/readyz")).json()["reasons"]
         assert not [reason for reason in reasons if reason["component"] in ("database", "schema")]
     assert execute(site_database.url(OWNER), "SELECT count(*) FROM audit WHERE action LIKE 'write%'")[0][0] >= 1
@@ -201,6 +219,8 @@ async def test_the_exporter_serves_and_queues(site_database: Database) -> None:
         "UPDATE write_commands SET value = 0",
         "DELETE FROM write_commands",
         "DELETE FROM audit",
+        "UPDATE audit_head SET id = 0",
+        "DELETE FROM due_release",
         "CREATE TEMPORARY TABLE mine (n int)",
     ],
 )

@@ -43,6 +43,7 @@ class Settings(BaseSettings):
     bacnet_retries: int = Field(1, ge=0, le=10, description="repeats of a request that was not answered")
     bacnet_fast_codec: bool = Field(True, description="our own codec for ReadPropertyMultiple; false: the library's")
     bacnet_device_concurrency: int = Field(1, ge=1, le=16, description="requests outstanding to one device")
+    bacnet_trunk_concurrency: int = Field(2, ge=1, le=64, description="requests outstanding to one remote network")
 
     # Polling
     poll_phase: float | None = Field(None, ge=0, description="offset of the polling grid; default: from the site's id")
@@ -59,6 +60,11 @@ class Settings(BaseSettings):
     write_clock_skew: float = Field(30.0, ge=0, description="tolerated difference between a sender's clock and ours")
     write_priority_floor: int = Field(8, ge=1, le=16, description="lowest priority number that a command may use")
     write_without_limits: bool = Field(False, description="allow writes to analog points that have no min or max")
+    write_rate_limit: int = Field(30, ge=0, description="writes to one point in a minute at most; 0: no limit")
+    write_min_on: float = Field(0.0, ge=0, le=86400, description="binary points: stay on so long once we switched them")
+    write_min_off: float = Field(0.0, ge=0, le=86400, description="binary points: stay off so long once we did")
+    write_heartbeat_topic: str = Field("", description="topic of the heartbeats of commands' sources")
+    write_heartbeat_timeout: float = Field(60.0, ge=1, le=86400, description="a source that is silent so long is lost")
     clock_check: bool = Field(True, description="refuse timed commands while the kernel's clock is not synchronised")
 
     # Exporter and the worker's own status page

@@ -21,6 +21,8 @@ COMMANDS = {
     "discover": "discover",
     "points": "points",
     "write": "write",
+    "stop": "stop",
+    "audit": "audit",
     "mqtt": "mqtt",
     "token": "token",
 }

@@ -10,7 +10,7 @@ from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
 
 from bacpipes import __version__
-from bacpipes.exporter import export, health, inventory, metrics, writes
+from bacpipes.exporter import export, health, inventory, metrics, stop, writes
 from bacpipes.exporter.auth import Identity, require
 from bacpipes.exporter.export import Exports
 from bacpipes.exporter.health import Health
@@ -46,7 +46,7 @@ def create_app(settings: Settings) -> FastAPI:
     state.metrics = Metrics(state.store)
     state.exports = Exports()
     state.news = News(state.store)
-    for module in (export, inventory, writes, metrics, health):
+    for module in (export, inventory, writes, stop, metrics, health):
         app.include_router(module.router)
     _describe(app)
     _handle_errors(app)

@@ -37,7 +37,8 @@ WAIT_FOR_RESULT = 30.0  # seconds
 LOOK_EVERY = 1.0  # seconds; a notification is faster, but can be missed
 LARGEST_BODY = 16 * 1024
 _TARGET = {"siteId", "equipmentType", "equipmentId", "haystackName", "deviceId", "objectType", "objectInstance"}
-KEYS = frozenset(_TARGET | {"jobId", "value", "priority", "release", "timestamp", "expiresAt", "source", "reason"})
+_OPTIONS = {"jobId", "value", "priority", "release", "timestamp", "expiresAt", "releaseAfter", "source", "reason"}
+KEYS = frozenset(_TARGET | _OPTIONS)
 # What the row in write_commands does not hold, so that the worker could not judge it.
 AGE = frozenset({"command-too-old", "command-in-future", "command-expired"})
 JUDGED_HERE = AGE | {"point-not-found", "haystack-name-differs", "value-wrong-type", "value-not-finite"}
@@ -163,6 +164,7 @@ async def _queue(connection: Connection, command: Command, point: Point, setting
         "actor": sender.actor,
         "reason": command.reason,
         "ip": sender.ip,
+        "release_after": command.release_after,
     }
     async with connection.transaction():
         inserted = await (await connection.execute(query("exporter_write"), row)).fetchone()
@@ -170,7 +172,7 @@ async def _queue(connection: Connection, command: Command, point: Point, setting
             await _require_same(connection, row)
             return
         detail = {"deviceId": command.device_id, "object": command.object, "source": command.source}
-        detail |= {name: row[name] for name in ("type", "value", "priority", "reason", "ip")}
+        detail |= {name: row[name] for name in ("type", "value", "priority", "reason", "ip", "release_after")}
         audit = [sender.actor, "write.request", command.job_id, Jsonb(detail)]
         await connection.execute(query("exporter_audit"), audit)
 

@@ -20,7 +20,8 @@ BEGIN
         EXECUTE format('GRANT USAGE ON SCHEMA public TO %I', grantee);
         -- What people query. The views show what lies behind them with their owner's rights.
         EXECUTE format('GRANT SELECT ON bacpipes_schema, device, point, reading, sensor_readings, last_value, gap, '
-                       'write_commands, write_results, write_command_status TO %I', grantee);
+                       'write_commands, write_results, write_command_status, site_stop, '
+                       'audit_head TO %I', grantee);
     END LOOP;
 
     -- The worker: `bacpipes worker`, and on the command line points, mqtt, token, write and doctor.
@@ -32,10 +33,12 @@ BEGIN
         GRANT SELECT, UPDATE         ON follower                    TO bacpipes_worker;
         GRANT INSERT                 ON write_commands, write_results TO bacpipes_worker;
         GRANT SELECT, INSERT, UPDATE ON write_claim                 TO bacpipes_worker;
-        GRANT SELECT, INSERT, UPDATE, DELETE ON held_slot           TO bacpipes_worker;
+        GRANT SELECT, INSERT, UPDATE, DELETE ON held_slot, due_release TO bacpipes_worker;
+        GRANT SELECT, INSERT, UPDATE ON write_pace, source_contact  TO bacpipes_worker;
+        GRANT UPDATE                 ON site_stop                   TO bacpipes_worker;  -- `bacpipes stop`
         GRANT SELECT, UPDATE         ON mqtt_config                 TO bacpipes_worker;
         GRANT SELECT, INSERT, UPDATE ON api_token                   TO bacpipes_worker;  -- `bacpipes token`
-        GRANT INSERT                 ON audit                       TO bacpipes_worker;
+        GRANT SELECT, INSERT         ON audit                       TO bacpipes_worker;  -- never UPDATE nor DELETE
         -- Housekeeping drops partitions with its owner's rights; on the Community engine the server does it by itself.
         IF to_regprocedure('history_maintain(interval, timestamptz)') IS NOT NULL THEN
             GRANT EXECUTE ON FUNCTION history_maintain(interval, timestamptz) TO bacpipes_worker;
@@ -45,6 +48,7 @@ BEGIN
     -- The exporter reads, queues commands, and checks tokens; it can't make one.
     IF to_regrole(exporter) IS NOT NULL THEN
         GRANT INSERT ON write_commands, audit TO bacpipes_exporter;
-        GRANT SELECT ON write_claim, api_token TO bacpipes_exporter;
+        GRANT SELECT ON write_claim, api_token, held_slot, due_release TO bacpipes_exporter;
+        GRANT UPDATE ON site_stop TO bacpipes_exporter;
     END IF;
 END $$;

@@ -33,6 +33,7 @@ from bacpipes.worker.reader import DeviceReader, Facts, by_device
 from bacpipes.worker.spool import Spool
 from bacpipes.worker.status_server import Reason, StatusServer
 from bacpipes.writes.service import CommandService
+from bacpipes.writes.sources import Sources
 
 logger = get_logger(__name__)
 
@@ -124,13 +125,17 @@ class Worker:
         def receive(message: ReceivedMessage) -> None:
             commands.receive(message)
 
-        mqtt = MqttClient(config, site_id=settings.site_id, on_command=receive)
+        sources = Sources(settings)
+        topic = settings.write_heartbeat_topic
+        heartbeats = (topic, sources.heartbeat) if topic else None
+        mqtt = MqttClient(config, site_id=settings.site_id, on_command=receive, heartbeats=heartbeats)
         publisher = Publisher(settings, self._directory, self._metrics, mqtt)
         publisher.switched_off = self._switched_off(config)
         commands = CommandService(
             settings,
             self._bacnet,
             self._metrics,
+            sources,
             publish=publisher.publish_result,
             on_result=publisher.wake,
         )
@@ -224,7 +229,7 @@ class Worker:
 
     async def _changed(self, table: str, publisher: Publisher, commands: CommandService, stop: asyncio.Event) -> None:
         """Take a change over; again and again, where it can't be: the old points must not stay in force unseen."""
-        if table in ("write_commands", "*"):
+        if table in ("write_commands", "site_stop", "*"):
             commands.wake()
         if table not in ("point", "device", "mqtt_config", "*"):
             return
@@ -315,7 +320,7 @@ class Worker:
 
     def _render(self) -> bytes:
         self._metrics.mqtt_connected.set(self._mqtt is not None and self._mqtt.connected)
-        self._metrics.devices_silent.set(sum(poller.silent for poller, _ in self._pollers.values()))
+        self._metrics.show_devices((p.device.device_id, p.silent, p.quarantined) for p, _ in self._pollers.values())
         self._metrics.points.set(len(self._directory.enabled))
         return self._metrics.text()
 
