@@ -10,7 +10,7 @@ import zlib
 import zoneinfo
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -102,12 +102,20 @@ class Settings(BaseSettings):
         return zlib.crc32(self.site_id.encode()) % (interval * 1000) / 1000
 
 
+Kind = TypeVar("Kind", bound=Settings)
+
+
 def load_settings(**overrides: object) -> Settings:
     """Read the settings, or raise `SettingsError` naming each variable that is missing or wrong."""
+    return read_settings(Settings, **overrides)
+
+
+def read_settings(kind: type[Kind], **overrides: object) -> Kind:
+    """The same for a class that extends `Settings`."""
     secrets = {"_secrets_dir": SECRETS_DIRECTORY} if SECRETS_DIRECTORY.is_dir() else {}
-    _refuse_unknown_variables()
+    _refuse_unknown_variables(kind)
     try:
-        return Settings(**secrets, **overrides)  # type: ignore[arg-type]
+        return kind(**secrets, **overrides)  # type: ignore[arg-type]
     except ValidationError as error:
         problems = "; ".join(_problem(e["loc"], e["msg"]) for e in error.errors(include_input=False))
         remedy = "Set them in the environment; docs/settings.md lists all."
@@ -119,8 +127,8 @@ def _problem(location: tuple[int | str, ...], message: str) -> str:
     return f"{name}: {message.removeprefix('Value error, ')}"
 
 
-def _refuse_unknown_variables() -> None:
-    known = {PREFIX + name.upper() for name in Settings.model_fields}
+def _refuse_unknown_variables(kind: type[Settings]) -> None:
+    known = {PREFIX + name.upper() for name in kind.model_fields}
     unknown = sorted(
         name for name in os.environ if name.startswith(PREFIX) and name not in known and not name.startswith(OTHERS)
     )
