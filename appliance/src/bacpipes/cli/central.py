@@ -1,0 +1,135 @@
+"""``bacpipes central``: what runs at the central server."""
+
+import asyncio
+import gc
+import logging
+import sys
+
+import click
+
+from bacpipes import log
+from bacpipes.cli.token import token
+from bacpipes.database import connect_now
+from bacpipes.errors import InputError
+
+LANES = ("ship", "replication", "none")
+
+
+@click.group()
+def central() -> None:
+    """The central server: its database, its service, its sites.
+
+    Settings are BACPIPES_… variables as at a site, with central's own database; docs/central.md lists them.
+    """
+
+
+@central.command()
+def migrate() -> None:
+    """Bring central's database to this version's schema; safe to repeat."""
+    from bacpipes.central import schema
+    from bacpipes.central.migrate import migrate as bring_up_to_date  # Alembic and SQLAlchemy: only here
+    from bacpipes.central.settings import load_central_settings
+
+    engine = bring_up_to_date(load_central_settings())
+    click.echo(f"Central's database is at schema {schema.head()}; history: {engine.value} ({engine.meaning}).")
+
+
+@central.command()
+def serve() -> None:
+    """Serve central's API, and hand commands from the broker to their sites. SIGTERM ends it in under 5 s."""
+    from bacpipes.central.app import create_app
+    from bacpipes.central.settings import load_central_settings
+    from bacpipes.exporter.server import listen
+    from bacpipes.exporter.server import serve as run
+
+    settings = load_central_settings()
+    log.configure(settings.log_format, settings.log_level)
+    logging.getLogger("psycopg.pool").setLevel(logging.CRITICAL)  # readiness logs the failure and the recovery
+    with listen(settings) as listener:
+
+        async def main() -> None:
+            await run(create_app(settings), listener)
+
+        asyncio.run(main())
+    gc.freeze()
+
+
+@central.group()
+def site() -> None:
+    """Register sites, list them, take them away."""
+
+
+@site.command("add")
+@click.argument("site_id", metavar="SITE")
+@click.option("--name", help="What people call it.")
+@click.option("--time-zone", help="IANA zone.")
+@click.option("--lane", type=click.Choice(LANES), help="How its log comes here; a new site: ship.")
+@click.option("--live/--no-live", default=None, help="Does it bridge its broker to central's? A new site: yes.")
+@click.option("--password-stdin", is_flag=True, help="Read the role's password from standard input.")
+def add(
+    site_id: str, name: str | None, time_zone: str | None, lane: str | None, live: bool | None, password_stdin: bool
+) -> None:
+    """Register SITE with its login role site_SITE, or change what the options say; safe to repeat.
+
+    Without a password the role logs in by certificate, as pg_hba.conf says.
+    """
+    from bacpipes.central import registry
+
+    password = sys.stdin.readline().rstrip("\n") or None if password_stdin else None
+    with connect_now(_url(), "central site") as connection, connection.transaction():
+        registry.require_schema(connection)
+        changed = registry.add(connection, site_id, name=name, zone=time_zone, lane=lane, live=live)
+        made = registry.add_role(connection, site_id, password)
+    click.echo(f"Site {site_id}: {'changed' if changed else 'nothing to change'}; its role: {made}.")
+    if made == "not allowed":
+        raise InputError(
+            f"Role {registry.role_of(site_id)!r} is missing, and this database user may not make it.",
+            f'As a superuser: CREATE ROLE "{registry.role_of(site_id)}" LOGIN IN ROLE {registry.GROUP};',
+        )
+
+
+@site.command("list")
+def list_() -> None:
+    """Show every site: when each lane brought something last, gaps, what is quarantined."""
+    from bacpipes.central import registry
+
+    with connect_now(_url(), "central site") as connection:
+        registry.require_schema(connection)
+        found = registry.everyone(connection)
+    click.echo(f"{'site':<20} {'lane':<12} {'last reading':<20} {'points':>6} {'gaps':>6} {'quarantined':>11}")
+    for one in found:
+        last = one["lastReading"].strftime("%Y-%m-%d %H:%M:%SZ") if one["lastReading"] else "-"
+        click.echo(
+            f"{one['siteId']:<20} {one['completeLane']:<12} {last:<20} {one['points']:>6} {one['gaps']:>6}"
+            f" {one['quarantined']:>11}"
+        )
+
+
+@site.command("remove")
+@click.argument("site_id", metavar="SITE")
+def remove(site_id: str) -> None:
+    """End SITE's access: its role and its connections go. What it brought stays."""
+    from bacpipes.central import registry
+
+    with connect_now(_url(), "central site") as connection:
+        registry.require_schema(connection)
+        gone = registry.remove_role(connection, site_id)
+    click.echo(f"Site {site_id}: {'its role is gone' if gone else 'it has no role'}.")
+
+
+@site.command("release")
+@click.argument("site_id", metavar="SITE")
+def release(site_id: str) -> None:
+    """Try what is quarantined of SITE for want of a known point once more."""
+    with connect_now(_url(), "central site") as connection:
+        row = connection.execute("SELECT release_quarantine(%s)", [site_id]).fetchone()
+    click.echo(f"Released: {row[0] if row else 0} readings.")
+
+
+def _url() -> str:
+    from bacpipes.central.settings import load_central_settings
+
+    return load_central_settings().database_url.get_secret_value()
+
+
+central.add_command(token)
