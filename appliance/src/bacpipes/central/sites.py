@@ -28,6 +28,7 @@ NUMBERS = {
     "completeLagSeconds": "bacpipes_central_complete_lag_seconds",
     "points": "bacpipes_central_points",
     "gaps": "bacpipes_central_gaps",
+    "subscriptionEnabled": "bacpipes_central_subscription_enabled",
     "pendingCommands": "bacpipes_central_commands_pending",
     "comparedDifferingHours": "bacpipes_central_differing_hours",
     "comparedMissingHours": "bacpipes_central_missing_hours",

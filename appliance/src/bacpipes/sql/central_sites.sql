@@ -9,6 +9,8 @@ SELECT s.id AS "siteId", s.name, s.time_zone AS "timeZone", s.complete_lane AS "
        (SELECT count(*) FROM gap g WHERE g.site_id = s.id) AS gaps,
        (SELECT coalesce(sum(q.count), 0)::bigint FROM quarantine q WHERE q.site_id = s.id) AS quarantined,
        (SELECT count(*) FROM write_command_status c WHERE c.site_id = s.id AND c.status = 'pending') AS "pendingCommands",
+       (SELECT u.subenabled FROM pg_subscription u WHERE u.subname = 'site_' || s.id
+        AND u.subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())) AS "subscriptionEnabled",
        s.metadata_at AS "metadataAt", r.finished_at AS "comparedAt", r.missing_hours AS "comparedMissingHours",
        r.differing_hours AS "comparedDifferingHours"
 FROM site s
