@@ -65,6 +65,7 @@ class Settings(BaseSettings):
     central_database_url: SecretStr | None = Field(
         None, description="libpq connection string of central's PostgreSQL; with it the site ships its log there"
     )
+    ship_readings: bool = Field(True, description="false: central follows the log itself, by replication")
     ship_rate: float = Field(5000.0, gt=0, description="readings per second at most while the shipper catches up")
     reconcile_every_hours: float = Field(24.0, ge=0, description="hours between comparisons with central; 0: never")
     reconcile_days: int = Field(2, ge=1, description="days that such a comparison looks back")

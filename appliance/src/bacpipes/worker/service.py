@@ -94,6 +94,8 @@ class Worker:
             found.append(Reason("mqtt", reason, "Correct it: `bacpipes mqtt set`."))
         elif self._mqtt is not None and self._mqtt.config.enabled and (reason := self._mqtt.reason):
             found.append(Reason("mqtt", reason, self._mqtt.remedy or ""))
+        if self._shipper is not None and (reason := self._shipper.reason):
+            found.append(Reason("central", reason, "Readings wait in the log, and in history, meanwhile."))
         if reason := self._reload_health.reason:
             found.append(Reason("points", f"a change could not be taken over: {reason}"))
         free = _free_bytes(self._settings)
