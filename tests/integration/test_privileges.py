@@ -14,11 +14,13 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 from psycopg.errors import InsufficientPrivilege, RaiseException
+from test_central_ship import commit, compared, same, shipping
 
 from bacpipes import history, migrate
 from bacpipes.embedded import EmbeddedBroker
 from bacpipes.settings import Settings
 from bacpipes.tokens import Role
+from central_parts import site_url
 from conftest import make_settings
 from engines import NoServerError, Server, TrixieServer, database
 from exporter_parts import SETPOINT, TEMPERATURE, add_building, add_reading, execute, in_process, make_token
@@ -36,6 +38,8 @@ INNER_TABLES = {
     "follower",
     "held_slot",
     "reading_batch",
+    "reconciliation",
+    "site_metadata",
     "source_contact",
     "write_claim",
     "write_pace",
@@ -129,6 +133,15 @@ async def test_a_whole_site_runs_as_the_worker(site_database: Database, broker: 
         # the log's rows are deleted once they are published
         await until(lambda: site.one("SELECT count(*) FROM reading_batch")[0] < 60, "a log that stays short")
         await site.stop_worker()
+
+
+async def test_the_worker_ships_to_central(site_database: Database, central_url: str) -> None:
+    add_building(site_database.conninfo)
+    settings = site_database.settings(WORKER, central_database_url=site_url(central_url, "duxton"))
+    await commit(settings, 1.0, None)
+    async with shipping(settings):
+        await same(settings, central_url)
+    assert (await compared(settings)).differing == []
 
 
 def test_the_worker_keeps_house(site_database: Database) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -30,9 +31,9 @@ def migrate(settings: Settings) -> history.Engine:
 
     Schema, history table, policies and the roles' privileges become real together or not at all.
     """
-    with _connection(settings) as connection:
-        _refuse_unsuitable(connection)
-        _lock(connection)
+    with open_connection(settings) as connection:
+        refuse_unsuitable(connection)
+        take_lock(connection)
         engine = _upgrade(connection, settings)
         history.maintain(connection, engine, settings.retention_days)
     logger.info("schema is current", version=schema.head(), engine=engine.value, engine_meaning=engine.meaning)
@@ -40,7 +41,7 @@ def migrate(settings: Settings) -> history.Engine:
 
 
 @contextmanager
-def _connection(settings: Settings) -> Iterator[Connection]:
+def open_connection(settings: Settings) -> Iterator[Connection]:
     """A connection whose failures are told in one line that holds no password."""
     url = settings.database_url.get_secret_value()
     refuse_malformed(url)
@@ -59,10 +60,11 @@ def _connection(settings: Settings) -> Iterator[Connection]:
         raise SchemaError(f"The database refused the migration: {first_line(error)}.") from error
 
 
-def _refuse_unsuitable(connection: Connection) -> None:
+def refuse_unsuitable(connection: Connection, oldest: int = OLDEST_SERVER) -> None:
+    """Raise where the server or the database can't hold a schema of ours."""
     version = connection.info.server_version // 10000
-    if version < OLDEST_SERVER:
-        raise SchemaError(f"The server is PostgreSQL {version}; BacPipes needs {OLDEST_SERVER} or newer.")
+    if version < oldest:
+        raise SchemaError(f"The server is PostgreSQL {version}; BacPipes needs {oldest} or newer.")
     encoding = connection.info.parameter_status("server_encoding")
     if encoding != "UTF8":
         raise SchemaError(
@@ -71,7 +73,7 @@ def _refuse_unsuitable(connection: Connection) -> None:
         )
 
 
-def _lock(connection: Connection) -> None:
+def take_lock(connection: Connection) -> None:
     """One migration at a time; the lock ends with the connection."""
     if connection.execute("SELECT pg_try_advisory_lock(%s)", [MIGRATION_LOCK]).fetchone() != (True,):
         logger.info("another migration runs; waiting for it")
@@ -84,7 +86,7 @@ def _upgrade(connection: Connection, settings: Settings) -> history.Engine:
     # Alembic speaks through SQLAlchemy: lend it our connection, which holds the lock and the transaction.
     lender = create_engine("postgresql+psycopg://", creator=lambda: connection, poolclass=StaticPool)
     with lender.begin() as lent:  # begun here, so that Alembic leaves the commit to us
-        _run_alembic(lent)
+        run_alembic(lent, DIRECTORY, schema.head())
         engine = history.install(connection)
         history.set_policies(connection, engine, settings.retention_days, settings.compress_after_hours)
         connection.execute((DIRECTORY / "grants.sql").read_bytes())
@@ -101,13 +103,14 @@ def _refuse_newer(connection: Connection) -> None:
             raise schema.newer(version)
 
 
-def _run_alembic(lent: Any) -> None:
+def run_alembic(lent: Any, directory: Path, head: str) -> None:
+    """Apply the missing migrations of one folder over a connection that is lent by SQLAlchemy."""
     config = Config()
-    config.set_main_option("script_location", str(DIRECTORY).replace("%", "%%"))
+    config.set_main_option("script_location", str(directory).replace("%", "%%"))
     config.attributes["connection"] = lent
     try:
         command.upgrade(config, "head")
     except CommandError as error:
-        raise SchemaError(f"The schema could not be brought to version {schema.head()}: {error}.") from error
+        raise SchemaError(f"The schema could not be brought to version {head}: {error}.") from error
     except DBAPIError as error:
         raise error.orig if isinstance(error.orig, psycopg.Error) else error from None

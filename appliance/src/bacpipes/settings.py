@@ -10,7 +10,7 @@ import zlib
 import zoneinfo
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -67,6 +67,15 @@ class Settings(BaseSettings):
     write_heartbeat_timeout: float = Field(60.0, ge=1, le=86400, description="a source that is silent so long is lost")
     clock_check: bool = Field(True, description="refuse timed commands while the kernel's clock is not synchronised")
 
+    # Central
+    central_database_url: SecretStr | None = Field(
+        None, description="libpq connection string of central's PostgreSQL; with it the site ships its log there"
+    )
+    ship_readings: bool = Field(True, description="false: central follows the log itself, by replication")
+    ship_rate: float = Field(5000.0, gt=0, description="readings per second at most while the shipper catches up")
+    reconcile_every_hours: float = Field(24.0, ge=0, description="hours between comparisons with central; 0: never")
+    reconcile_days: int = Field(2, ge=1, description="days that such a comparison looks back")
+
     # Exporter and the worker's own status page
     http_host: str = Field("127.0.0.1", description="address on which the exporter listens")
     http_port: int = Field(3001, ge=0, le=65535, description="port of the exporter")
@@ -108,12 +117,20 @@ class Settings(BaseSettings):
         return zlib.crc32(self.site_id.encode()) % (interval * 1000) / 1000
 
 
+Kind = TypeVar("Kind", bound=Settings)
+
+
 def load_settings(**overrides: object) -> Settings:
     """Read the settings, or raise `SettingsError` naming each variable that is missing or wrong."""
+    return read_settings(Settings, **overrides)
+
+
+def read_settings(kind: type[Kind], **overrides: object) -> Kind:
+    """The same for a class that extends `Settings`."""
     secrets = {"_secrets_dir": SECRETS_DIRECTORY} if SECRETS_DIRECTORY.is_dir() else {}
-    _refuse_unknown_variables()
+    _refuse_unknown_variables(kind)
     try:
-        return Settings(**secrets, **overrides)  # type: ignore[arg-type]
+        return kind(**secrets, **overrides)  # type: ignore[arg-type]
     except ValidationError as error:
         problems = "; ".join(_problem(e["loc"], e["msg"]) for e in error.errors(include_input=False))
         remedy = "Set them in the environment; docs/settings.md lists all."
@@ -125,8 +142,8 @@ def _problem(location: tuple[int | str, ...], message: str) -> str:
     return f"{name}: {message.removeprefix('Value error, ')}"
 
 
-def _refuse_unknown_variables() -> None:
-    known = {PREFIX + name.upper() for name in Settings.model_fields}
+def _refuse_unknown_variables(kind: type[Settings]) -> None:
+    known = {PREFIX + name.upper() for name in kind.model_fields}
     unknown = sorted(
         name for name in os.environ if name.startswith(PREFIX) and name not in known and not name.startswith(OTHERS)
     )

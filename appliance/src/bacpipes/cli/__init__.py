@@ -25,6 +25,8 @@ COMMANDS = {
     "audit": "audit",
     "mqtt": "mqtt",
     "token": "token",
+    "reconcile": "reconcile",
+    "central": "central",
 }
 
 

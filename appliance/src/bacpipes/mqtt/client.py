@@ -64,8 +64,8 @@ class _Tries:
 class MqttClient:
     """Keeps one connection to the broker until told to stop.
 
-    ``on_command`` gets each message of the command topic, on the event loop; it must not block. ``heartbeats`` is one
-    more topic with its own receiver.
+    ``on_command`` gets each message of the command topic, and of the further ``topics``, on the event loop; it must not
+    block. ``heartbeats`` is one more topic with its own receiver.
     """
 
     def __init__(
@@ -76,11 +76,13 @@ class MqttClient:
         on_command: Callable[[ReceivedMessage], None],
         heartbeats: tuple[str, Callable[[ReceivedMessage], None]] | None = None,
         status_topic: str | None = None,
+        topics: Sequence[str] = (),
         backoff: Backoff | None = None,
     ) -> None:
         self._config = config
         self._site_id = site_id
         self._on_command, self._heartbeats = on_command, heartbeats
+        self._topics = tuple(topics)
         self._status_topic = status_topic or f"{site_id}/appliance/status"
         self._backoff = backoff or Backoff()
         self._session: Session | None = None  # set while connected
@@ -217,7 +219,8 @@ class MqttClient:
         """Announce ourselves and subscribe; return what the broker did not allow."""
         refused = await session.publish_all([(self._status_topic, self._status("online"))], retain=True)
         try:
-            await session.subscribe(config.write_command_topic)
+            for topic in (config.write_command_topic, *self._topics):
+                await session.subscribe(topic)
             if self._heartbeats is not None:
                 await session.subscribe(self._heartbeats[0])
         except MqttError as error:
