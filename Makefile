@@ -71,9 +71,9 @@ lab-down: $(FLEET)  ## take every trace of the lab away (root)
 lab-status: $(FLEET)  ## what of the lab runs
 	$(LAB) status
 
-bench: $(READY)  ## measures worker, MQTT and export on this machine; docs/benchmarks.md has the figures
+bench: $(READY)  ## measures worker, MQTT, export and central on this machine; docs/benchmarks.md has the figures
 	@$(BIN)/python tests/setup_host.py packages
-	for part in worker mqtt_publish export; do PYTHONPATH=tests $(BIN)/python tests/bench/$$part.py || exit 1; done
+	for part in worker mqtt_publish export central; do PYTHONPATH=tests $(BIN)/python tests/bench/$$part.py || exit 1; done
 
 lint: $(READY)  ## style and types
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
