@@ -120,9 +120,9 @@ def bring_messages(
             copy.write_row([NOW, topic, base64.b64encode(octets).decode()])
 
 
-def site_url(url: str, site: str, password: str = "test") -> str:
+def site_url(url: str, site: str) -> str:
     """The connection string of a site's own role, which is made where it is missing."""
-    role = f"site_{site}"
+    role, password = f"site_{site}", "test"
     with psycopg.connect(url, autocommit=True) as connection:
         if connection.execute("SELECT to_regrole(%s) IS NULL", [role]).fetchone() == (True,):
             connection.execute(f"CREATE ROLE \"{role}\" LOGIN PASSWORD '{password}' IN ROLE central_site".encode())

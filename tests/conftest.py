@@ -9,7 +9,9 @@ from tempfile import TemporaryDirectory
 import psycopg
 import pytest
 from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
 
+import central_parts
 from bacpipes import migrate
 from bacpipes.embedded import EmbeddedBroker, EmbeddedPostgres
 from bacpipes.settings import Settings
@@ -41,6 +43,23 @@ def empty_database_url(postgres: EmbeddedPostgres) -> Iterator[str]:
 def database_url(postgres: EmbeddedPostgres) -> Iterator[str]:
     """A database with our schema and nothing in it."""
     yield from _database(postgres, "migrated")
+
+
+@pytest.fixture(scope="session")
+def central_template(postgres: EmbeddedPostgres) -> Iterator[str]:
+    """The name of a database with central's schema and site ``duxton`` in it."""
+    with central_parts.central_database(postgres) as url:
+        with psycopg.connect(url, autocommit=True) as connection:
+            central_parts.register(connection, SITE)
+        central_parts.site_url(url, SITE)
+        yield str(conninfo_to_dict(url)["dbname"])
+
+
+@pytest.fixture
+def central_url(postgres: EmbeddedPostgres, central_template: str) -> Iterator[str]:
+    """A central of the test's own, which knows site ``duxton``."""
+    with central_parts.central_database(postgres, central_template) as url:
+        yield url
 
 
 @pytest.fixture

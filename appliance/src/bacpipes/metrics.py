@@ -1,6 +1,9 @@
 """What the worker counts, in Prometheus' terms. Names begin with ``bacpipes_``; times are seconds."""
 
 from collections import Counter as Tally
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
@@ -34,6 +37,32 @@ class WorkerMetrics:
         self.malformed = Counter(
             "bacpipes_commands_malformed", "Messages on the command topic that are no command", registry=self.registry
         )
+        self._ship(self.registry)
+
+    def _ship(self, registry: CollectorRegistry) -> None:
+        """The way to central."""
+        self.shipped = Counter("bacpipes_ship_readings", "Readings committed at central", registry=registry)
+        self.shipped_octets = Counter("bacpipes_ship_bytes", "Bytes of readings sent to central", registry=registry)
+        self.ship_connected = Gauge("bacpipes_ship_connected", "1 while connected to central", registry=registry)
+        self.ship_lag_batches = Gauge("bacpipes_ship_lag_batches", "Batches that wait for central", registry=registry)
+        self.ship_lag_seconds = Gauge("bacpipes_ship_lag_seconds", "Age of the oldest of them", registry=registry)
+        self._compared = {
+            name: Gauge(f"bacpipes_reconcile_{name}", text, registry=registry)
+            for name, text in (
+                ("site_rows", "Readings at the site in the last comparison with central"),
+                ("central_rows", "Readings at central then, before what was missing was sent"),
+                ("missing_hours", "Hours that differed then"),
+                ("sent_rows", "Readings sent to repair them"),
+                ("differing_hours", "Hours that differ still"),
+            )
+        }
+        self._compared_at = Gauge("bacpipes_reconcile_timestamp_seconds", "When that was", registry=registry)
+
+    def note_comparison(self, figures: Mapping[str, Any], at: datetime) -> None:
+        """What a comparison with central found (`central.reconcile.Report.figures`)."""
+        for name, gauge in self._compared.items():
+            gauge.set(figures[name])
+        self._compared_at.set(at.timestamp())
 
     def count(self, batch: Batch) -> None:
         """Note a committed batch."""

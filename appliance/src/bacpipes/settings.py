@@ -61,6 +61,14 @@ class Settings(BaseSettings):
     write_without_limits: bool = Field(False, description="allow writes to analog points that have no min or max")
     clock_check: bool = Field(True, description="refuse timed commands while the kernel's clock is not synchronised")
 
+    # Central
+    central_database_url: SecretStr | None = Field(
+        None, description="libpq connection string of central's PostgreSQL; with it the site ships its log there"
+    )
+    ship_rate: float = Field(5000.0, gt=0, description="readings per second at most while the shipper catches up")
+    reconcile_every_hours: float = Field(24.0, ge=0, description="hours between comparisons with central; 0: never")
+    reconcile_days: int = Field(2, ge=1, description="days that such a comparison looks back")
+
     # Exporter and the worker's own status page
     http_host: str = Field("127.0.0.1", description="address on which the exporter listens")
     http_port: int = Field(3001, ge=0, le=65535, description="port of the exporter")

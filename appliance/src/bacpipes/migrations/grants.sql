@@ -7,10 +7,11 @@ DECLARE
     worker   CONSTANT text := 'bacpipes_worker';
     exporter CONSTANT text := 'bacpipes_exporter';
     reader   CONSTANT text := 'bacpipes_reader';
+    central  CONSTANT text := 'bacpipes_replication';
     grantee  text;
     item     text;
 BEGIN
-    FOR grantee IN SELECT rolname FROM pg_roles WHERE rolname IN (worker, exporter, reader) LOOP
+    FOR grantee IN SELECT rolname FROM pg_roles WHERE rolname IN (worker, exporter, reader, central) LOOP
         -- Ours only, and the partitioned table as a whole: nobody is granted a partition by itself.
         FOR item IN SELECT c.oid::regclass FROM pg_class c
                     WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p', 'v')
@@ -36,10 +37,18 @@ BEGIN
         GRANT SELECT, UPDATE         ON mqtt_config                 TO bacpipes_worker;
         GRANT SELECT, INSERT, UPDATE ON api_token                   TO bacpipes_worker;  -- `bacpipes token`
         GRANT INSERT                 ON audit                       TO bacpipes_worker;
+        GRANT SELECT, INSERT, DELETE ON site_metadata               TO bacpipes_worker;
+        GRANT SELECT, INSERT         ON reconciliation              TO bacpipes_worker;
         -- Housekeeping drops partitions with its owner's rights; on the Community engine the server does it by itself.
         IF to_regprocedure('history_maintain(interval, timestamptz)') IS NOT NULL THEN
             GRANT EXECUTE ON FUNCTION history_maintain(interval, timestamptz) TO bacpipes_worker;
         END IF;
+    END IF;
+
+    -- Central, where it dials the site: the log by replication, and history for `bacpipes central reconcile`.
+    IF to_regrole(central) IS NOT NULL THEN
+        GRANT SELECT ON reading_batch, site_metadata TO bacpipes_replication;
+        GRANT SELECT, INSERT ON reconciliation TO bacpipes_replication;
     END IF;
 
     -- The exporter reads, queues commands, and checks tokens; it can't make one.

@@ -21,7 +21,7 @@ from bacpipes.worker import log_store
 
 logger = get_logger(__name__)
 
-READINGS, RESULTS = "publisher", "results"
+READINGS, RESULTS, SHIPPER = "publisher", "results", "shipper"  # the last is worker.shipper's
 BATCHES_AT_ONCE = 20
 END_PATIENCE = 1.0  # seconds that a publishing under way gets at the end
 IDLE = 1.0  # seconds between looks at the log when nobody wakes us
@@ -153,6 +153,8 @@ class Publisher:
                 "UPDATE follower SET seq = greatest(seq, (SELECT max(seq) FROM write_results)) WHERE name = %s",
                 [RESULTS],
             )
+        if self._settings.central_database_url is not None:
+            followers = [*followers, SHIPPER]
         lost = await log_store.trim(connection, followers, timedelta(days=self._settings.retention_days))
         if lost:
             logger.error("batches older than the retention were never published", batches=lost)

@@ -30,6 +30,7 @@ from bacpipes.worker.grid import Grid
 from bacpipes.worker.poller import INSTANT, DevicePoller, gaps_since
 from bacpipes.worker.publisher import Publisher
 from bacpipes.worker.reader import DeviceReader, Facts, by_device
+from bacpipes.worker.shipper import Shipper
 from bacpipes.worker.spool import Spool
 from bacpipes.worker.status_server import Reason, StatusServer
 from bacpipes.writes.service import CommandService
@@ -55,6 +56,7 @@ class Worker:
         self._metrics = WorkerMetrics()
         self._directory = Directory()
         self._control = Control(settings)
+        self._shipper = Shipper(settings, self._metrics) if settings.central_database_url else None
         self._bacnet = BacnetClient.from_settings(settings)
         self._bacnet_health = Transition(logger, "BACnet interface")
         self._reload_health = Transition(logger, "taking over a change")
@@ -134,11 +136,19 @@ class Worker:
             publish=publisher.publish_result,
             on_result=publisher.wake,
         )
+        if self._shipper is not None:
+            self._shipper.on_command = commands.take_pulled
+
+        def committed() -> None:
+            publisher.wake()
+            if self._shipper is not None:
+                self._shipper.wake()
+
         committer = Committer(
             settings,
             Spool(settings.state_dir, settings.spool_megabytes * MEGABYTE),
             self._metrics,
-            on_commit=publisher.wake,
+            on_commit=committed,
             on_spooled=publisher.publish_directly,
         )
         self._mqtt, self._committer = mqtt, committer
@@ -146,6 +156,7 @@ class Worker:
         last = await log_store.last_slots(connection, settings.phase_of)
         self._record_absence(last)
         self._start_pollers(last)
+        await self._tell_central(connection)
         logger.info(
             "worker runs", site=settings.site_id, points=len(self._directory.enabled), devices=len(self._pollers)
         )
@@ -197,6 +208,8 @@ class Worker:
             "publisher": publisher.run(publisher_end),
             "mqtt": mqtt.run(mqtt_end),
         }
+        if self._shipper is not None:
+            parts["shipper"] = self._shipper.run(publisher_end)
         tasks = {name: asyncio.create_task(part, name=name) for name, part in parts.items()}
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait([stopping, *tasks.values()], return_when=asyncio.FIRST_COMPLETED)
@@ -238,6 +251,7 @@ class Worker:
                 if table != "mqtt_config":
                     await self._directory.load(connection)
                     self._start_pollers({})
+                    await self._tell_central(connection)
                 if table in ("mqtt_config", "*") and (config := await self._load_mqtt(connection)):
                     publisher.switched_off = self._switched_off(config)
                     mqtt.reconfigure(config)
@@ -246,6 +260,12 @@ class Worker:
             return False
         self._reload_health.recovered()
         return True
+
+    async def _tell_central(self, connection: Connection) -> None:
+        """Devices and points go to central as they are now, by whichever way there is."""
+        if self._shipper is not None:
+            self._shipper.metadata_changed()
+        await connection.execute("SELECT log_metadata(%s)", [self._settings.site_id])
 
     def _start_pollers(self, last: dict[int, float]) -> None:
         """One poller a device; those that go on keep their place in the grid."""

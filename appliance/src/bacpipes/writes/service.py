@@ -71,6 +71,12 @@ class CommandService:
             return
         self._wake.set()
 
+    def take_pulled(self, fields: dict[str, Any]) -> None:
+        """Take a command that was pulled from central's queue; never blocks. Its sender keeps it until it has a result,
+        so what finds no place now comes again."""
+        if len(self._tasks) < MOST_AT_ONCE and not self._stopping:
+            self._start(self._from_central(fields))
+
     def wake(self) -> None:
         """There is something new in the queue."""
         self._wake.set()
@@ -191,13 +197,28 @@ class CommandService:
         if received is not None:
             self._start(self._carry_out(command, queued))
 
-    async def _refuse_row(self, row: dict[str, Any], error: MalformedCommandError) -> None:
+    async def _from_central(self, fields: dict[str, Any]) -> None:
+        """Like a message, but its result goes back by the log alone; what the database can't claim now comes again."""
+        try:
+            try:
+                command = from_fields(fields)
+            except MalformedCommandError as error:
+                await self._refuse_row(fields, error, "central")
+                return
+            fresh = await self._claim(command, "central") is not None
+        except (psycopg.Error, UnavailableError, OSError) as error:
+            self._health.failed(first_line(error))
+            return
+        if fresh:
+            await self._carry_out(command, datetime.now(UTC))
+
+    async def _refuse_row(self, row: dict[str, Any], error: MalformedCommandError, origin: str = "sql") -> None:
         """A row that is no command is answered once, and is no longer in the others' way."""
         self._metrics.malformed.inc()
         result = malformed_payload(error, self._settings.site_id)
         async with self._database:
             connection = await self._connected()
-            await ledger.claim(connection, row["jobId"], "sql", row)
+            await ledger.claim(connection, row["jobId"], origin, row)
             self._unsaved.append((result, None, None, row.get("source") or "unknown"))
             await self._save_results(connection)
 

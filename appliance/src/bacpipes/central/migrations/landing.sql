@@ -91,7 +91,7 @@ CREATE TABLE IF NOT EXISTS public.reading_batch (
     point_id         integer[]   NOT NULL,
     offset_ms        integer[]   NOT NULL,
     value            double precision[],
-    quality          smallint[]  NOT NULL,
+    quality          smallint[],                     -- NULL: all good
     reason           text[],
     value4           real[]
 );
@@ -107,10 +107,11 @@ DECLARE
     seen        timestamptz;
     cycle       bigint := nullif(NEW.poll_cycle, -1);
     numbers     double precision[] := coalesce(NEW.value, NEW.value4::double precision[]);
+    qualities   smallint[] := coalesce(NEW.quality, array_fill(0::smallint, ARRAY[cardinality(NEW.point_id)]));
 BEGIN
     PERFORM landing.admit(NEW.site_id);
     site_number := landing.number_of(NEW.site_id);
-    IF cardinality(NEW.offset_ms) <> size OR cardinality(NEW.quality) <> size OR cardinality(numbers) IS DISTINCT FROM size
+    IF cardinality(NEW.offset_ms) <> size OR cardinality(qualities) <> size OR cardinality(numbers) IS DISTINCT FROM size
        OR cardinality(NEW.reason) <> size THEN
         RAISE EXCEPTION 'batch % of site % has arrays of different lengths', NEW.seq, NEW.site_id
             USING ERRCODE = 'check_violation';
@@ -127,7 +128,7 @@ BEGIN
     -- rows at once wait for each other in one direction only.
     INSERT INTO public.reading (time, site, point_id, value, quality, reason, poll_duration, poll_cycle)
     SELECT NEW.base_time + e.o * interval '1 ms', site_number, e.p, e.v, e.q, e.r, NEW.poll_duration, cycle
-    FROM unnest(NEW.point_id, NEW.offset_ms, numbers, NEW.quality, NEW.reason) AS e (p, o, v, q, r)
+    FROM unnest(NEW.point_id, NEW.offset_ms, numbers, qualities, NEW.reason) AS e (p, o, v, q, r)
     WHERE NEW.base_time + e.o * interval '1 ms' BETWEEN landing.oldest() AND landing.latest()
     ON CONFLICT DO NOTHING;
     GET DIAGNOSTICS stored = ROW_COUNT;
