@@ -11,7 +11,8 @@ OTHER = "somebody_else"
 SETTLE = 90  # seconds for what is on its way
 COMPARED = """
     SELECT count(*) AS n, md5(string_agg(concat_ws(' ', (extract(epoch FROM time) * 1000)::bigint, device_id,
-        object_type, object_instance, value, quality), ',' ORDER BY time, device_id, object_type, object_instance)) AS sum
+        object_type, object_instance, value, quality),
+        ',' ORDER BY time, device_id, object_type, object_instance)) AS sum
     FROM sensor_readings WHERE site_id = {site} AND time >= {since}::timestamptz AND time < {until}::timestamptz
 """
 
