@@ -23,6 +23,8 @@ COMMANDS = {
     "write": "write",
     "mqtt": "mqtt",
     "token": "token",
+    "reconcile": "reconcile",
+    "central": "central",
 }
 
 

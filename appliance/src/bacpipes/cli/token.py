@@ -3,7 +3,7 @@
 import asyncio
 import getpass
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime
 from typing import TypeVar
 
@@ -11,7 +11,7 @@ import click
 
 from bacpipes import tokens
 from bacpipes.database import Connection, connect
-from bacpipes.settings import load_settings
+from bacpipes.settings import Settings, load_settings
 from bacpipes.tokens import Role
 
 Result = TypeVar("Result")
@@ -63,11 +63,30 @@ def revoke(name: str) -> None:
 
 
 def _run(action: Callable[[Connection], Awaitable[Result]]) -> Result:
+    settings = _settings()
+
     async def with_connection() -> Result:
-        async with await connect(load_settings(), "token") as connection:
+        async with await connect(settings, "token") as connection:
             return await action(connection)
 
     return asyncio.run(with_connection())
+
+
+def _settings() -> Settings:
+    """A site's; central's for `bacpipes central token`."""
+    names = [context.info_name for context in _contexts()]
+    if "central" not in names:
+        return load_settings()
+    from bacpipes.central.settings import load_central_settings
+
+    return load_central_settings()
+
+
+def _contexts() -> Iterator[click.Context]:
+    context: click.Context | None = click.get_current_context()
+    while context is not None:
+        yield context
+        context = context.parent
 
 
 def _actor() -> str:

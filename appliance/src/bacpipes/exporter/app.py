@@ -48,23 +48,26 @@ def create_app(settings: Settings) -> FastAPI:
     state.news = News(state.store)
     for module in (export, inventory, writes, metrics, health):
         app.include_router(module.router)
-    _describe(app)
-    _handle_errors(app)
+    describe(app, TITLE)
+    handle_errors(app)
     app.add_middleware(Observer, metrics=state.metrics)
     return app
 
 
-def _handle_errors(app: FastAPI) -> None:
+def handle_errors(app: FastAPI) -> None:
+    """Every failure that we know becomes an answer that says what is wrong."""
     app.add_exception_handler(Problem, answer_problem)
     app.add_exception_handler(HTTPException, answer_http)
     for kind in DATABASE_ERRORS:
         app.add_exception_handler(kind, answer_database)
 
 
-def _describe(app: FastAPI) -> None:
+def describe(app: FastAPI, title: str) -> None:
+    """The OpenAPI description at ``/openapi.json``, for a token."""
+
     @app.get("/openapi.json", include_in_schema=False)
     async def openapi(_: Annotated[Identity, Depends(require(Role.VIEWER))]) -> dict[str, Any]:
-        description = get_openapi(title=TITLE, version=__version__, routes=app.routes)
+        description = get_openapi(title=title, version=__version__, routes=app.routes)
         description["components"] = {"securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}}
         description["security"] = [{"token": []}]
         return description

@@ -64,7 +64,7 @@ async def write(request: Request, who: Annotated[Identity, Depends(require(Role.
     take(request.query_params.multi_items(), ())
     settings: Settings = request.app.state.settings
     store: Store = request.app.state.store
-    fields = _fields(await _body(request))
+    fields = read_fields(await read_body(request))
     command = _command(fields, settings)
     sender = Sender(who.name, request.client.host if request.client else None)
     async with store.connection() as connection:
@@ -72,7 +72,7 @@ async def write(request: Request, who: Annotated[Identity, Depends(require(Role.
         point = await find_point(connection, settings.site_id, *key)
         violations = _refused(command, point, settings)
         if violations and not await _only_old_news(connection, command, violations):
-            result = _refusal(command, settings.site_id, violations, began)
+            result = refused_result(command, settings.site_id, violations, began)
             detail = [sender.actor, "write.refused", command.job_id, Jsonb(result)]
             await connection.execute(query("exporter_audit"), detail)
             return JSONResponse(result)
@@ -81,7 +81,8 @@ async def write(request: Request, who: Annotated[Identity, Depends(require(Role.
     return await _result(store, request.app.state.news, command.job_id, request.app.state.stopping)
 
 
-async def _body(request: Request) -> bytes:
+async def read_body(request: Request) -> bytes:
+    """The request's body; 413 where it is too large."""
     body = bytearray()
     async for part in request.stream():
         body += part
@@ -90,7 +91,8 @@ async def _body(request: Request) -> bytes:
     return bytes(body)
 
 
-def _fields(body: bytes) -> dict[str, Any]:
+def read_fields(body: bytes) -> dict[str, Any]:
+    """A command's fields, with a jobId; 400 where they are no JSON object, or unknown."""
     try:
         fields = json.loads(body.decode("utf-8"), parse_constant=float, object_pairs_hook=_unique)
     except (ValueError, RecursionError):
@@ -142,7 +144,8 @@ async def _only_old_news(connection: Connection, command: Command, violations: l
     return await (await connection.execute(query("exporter_write_known"), [command.job_id])).fetchone() is not None
 
 
-def _refusal(command: Command, site: str, violations: list[Violation], began: float) -> dict[str, Any]:
+def refused_result(command: Command, site: str, violations: list[Violation], began: float) -> dict[str, Any]:
+    """The payload that says why a command was not even queued."""
     seconds = time.monotonic() - began
     return result_payload(
         command, site, success=False, seconds=seconds, error=refusal(violations), violations=violations
@@ -156,7 +159,7 @@ async def _queue(connection: Connection, command: Command, point: Point, setting
         "site": settings.site_id,
         "point": point.id,
         "type": "release_priority" if command.release else "write_value",
-        "value": None if command.release else _number(command, point),
+        "value": None if command.release else queue_number(command, point),
         "priority": command.priority,
         "timestamp": command.timestamp,
         "expires": command.expires_at,
@@ -167,7 +170,7 @@ async def _queue(connection: Connection, command: Command, point: Point, setting
     async with connection.transaction():
         inserted = await (await connection.execute(query("exporter_write"), row)).fetchone()
         if inserted is None:
-            await _require_same(connection, row)
+            await require_same(connection, row)
             return
         detail = {"deviceId": command.device_id, "object": command.object, "source": command.source}
         detail |= {name: row[name] for name in ("type", "value", "priority", "reason", "ip")}
@@ -175,14 +178,15 @@ async def _queue(connection: Connection, command: Command, point: Point, setting
         await connection.execute(query("exporter_audit"), audit)
 
 
-def _number(command: Command, point: Point) -> float:
+def queue_number(command: Command, point: Point) -> float:
     """The value as the queue holds it. Out of range is the worker's to refuse, so the number passes."""
     if isinstance(command.value, int | float) and not isinstance(command.value, bool):
         return float(command.value)
     return convert(command.value, point)
 
 
-async def _require_same(connection: Connection, row: dict[str, Any]) -> None:
+async def require_same(connection: Connection, row: dict[str, Any]) -> None:
+    """409 where the queue has another command under this jobId."""
     same = await (await connection.execute(query("exporter_write_same"), row)).fetchone()
     if same != (True,):
         raise Problem(

@@ -64,7 +64,8 @@ class _Tries:
 class MqttClient:
     """Keeps one connection to the broker until told to stop.
 
-    ``on_command`` gets each message of the command topic, on the event loop; it must not block.
+    ``on_command`` gets each message of the command topic, and of the further ``topics``, on the event loop; it must not
+    block.
     """
 
     def __init__(
@@ -74,11 +75,13 @@ class MqttClient:
         site_id: str,
         on_command: Callable[[ReceivedMessage], None],
         status_topic: str | None = None,
+        topics: Sequence[str] = (),
         backoff: Backoff | None = None,
     ) -> None:
         self._config = config
         self._site_id = site_id
         self._on_command = on_command
+        self._topics = tuple(topics)
         self._status_topic = status_topic or f"{site_id}/appliance/status"
         self._backoff = backoff or Backoff()
         self._session: Session | None = None  # set while connected
@@ -215,7 +218,8 @@ class MqttClient:
         """Announce ourselves and subscribe; return what the broker did not allow."""
         refused = await session.publish_all([(self._status_topic, self._status("online"))], retain=True)
         try:
-            await session.subscribe(config.write_command_topic)
+            for topic in (config.write_command_topic, *self._topics):
+                await session.subscribe(topic)
         except MqttError as error:
             return error.failure
         if refused:

@@ -372,10 +372,14 @@ BEGIN
         RETURN NEW;
     END IF;
     PERFORM landing.admit(NEW.site_id), landing.number_of(NEW.site_id);
-    INSERT INTO public.write_results (job_id, site_id, point_id, success, executed_at, completed_at, error_message, result)
+    INSERT INTO public.write_results AS r (job_id, site_id, point_id, success, executed_at, completed_at, error_message,
+        result)
     VALUES (NEW.job_id, NEW.site_id, NEW.point_id, NEW.success, NEW.executed_at, coalesce(NEW.completed_at, now()),
             NEW.error_message, NEW.result)
-    ON CONFLICT DO NOTHING;
+    ON CONFLICT (job_id, site_id) DO UPDATE SET  -- the live way brings the payload alone
+        point_id = coalesce(r.point_id, excluded.point_id), executed_at = coalesce(r.executed_at, excluded.executed_at),
+        error_message = coalesce(excluded.error_message, r.error_message)
+    WHERE r.point_id IS NULL AND excluded.point_id IS NOT NULL;
     RETURN NULL;
 END $$;
 CREATE OR REPLACE TRIGGER take_result BEFORE INSERT ON public.write_results

@@ -1,0 +1,242 @@
+"""``bacpipes central``: what runs at the central server."""
+
+import asyncio
+import gc
+import logging
+import sys
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+
+import click
+import psycopg
+
+from bacpipes import log
+from bacpipes.central.settings import CentralSettings, load_central_settings
+from bacpipes.cli.token import token
+from bacpipes.database import Connection, connect, connect_now, first_line
+from bacpipes.errors import InputError, SettingsError, UnavailableError
+from bacpipes.settings import load_settings
+
+Result = TypeVar("Result")
+SITE_VARIABLE = "BACPIPES_SITE_DATABASE_URL"
+LANES = ("ship", "replication", "none")
+
+
+@click.group()
+def central() -> None:
+    """The central server: its database, its service, its sites.
+
+    Settings are BACPIPES_… variables as at a site, with central's own database; docs/central.md lists them.
+    """
+
+
+@central.command()
+def migrate() -> None:
+    """Bring central's database to this version's schema; safe to repeat."""
+    from bacpipes.central import schema
+    from bacpipes.central.migrate import migrate as bring_up_to_date  # Alembic and SQLAlchemy: only here
+
+    engine = bring_up_to_date(load_central_settings())
+    click.echo(f"Central's database is at schema {schema.head()}; history: {engine.value} ({engine.meaning}).")
+
+
+@central.command()
+def serve() -> None:
+    """Serve central's API, and hand commands from the broker to their sites. SIGTERM ends it in under 5 s."""
+    from bacpipes.central.app import create_app
+    from bacpipes.exporter.server import listen
+    from bacpipes.exporter.server import serve as run
+
+    settings = load_central_settings()
+    log.configure(settings.log_format, settings.log_level)
+    logging.getLogger("psycopg.pool").setLevel(logging.CRITICAL)  # readiness logs the failure and the recovery
+    with listen(settings) as listener:
+
+        async def main() -> None:
+            await run(create_app(settings), listener)
+
+        asyncio.run(main())
+    gc.freeze()
+
+
+@central.command()
+def publish() -> None:
+    """At a site, as the database's owner: publish its log for central's subscription; safe to repeat."""
+    from bacpipes.central import replication
+
+    settings = load_settings()
+
+    async def main() -> None:
+        async with await connect(settings, "publish") as connection:
+            await replication.publish(connection, settings.site_id)
+
+    _attempt(main())
+    click.echo(f"Site {settings.site_id} publishes its log ({replication.PUBLICATION}).")
+
+
+@central.command()
+@click.argument("site_id", metavar="SITE")
+@click.option("--fill/--no-fill", default=True, help="After a new start: send what history has and central lacks.")
+def subscribe(site_id: str, fill: bool) -> int:
+    """Follow SITE's log by replication; makes what is missing, mends what is broken, safe to repeat.
+
+    BACPIPES_SITE_DATABASE_URL is how this server dials the site (a role with REPLICATION, sslmode=verify-full). A slot
+    that was lost is made anew, and what is missing meanwhile is taken from the site's history.
+    """
+    from bacpipes.central import replication
+
+    async def main() -> tuple[str, int]:
+        async with _both(site_id) as (settings, site, central):
+            conninfo = settings.site_database_url.get_secret_value()  # type: ignore[union-attr]
+            done = await replication.subscribe(site, central, site_id, conninfo)
+            status = 0
+            if done.hole and fill:
+                status = await _compare(settings, site, central, site_id, 30, send=True)
+            return done.action, status
+
+    action, status = _attempt(main())
+    click.echo(f"Site {site_id}: subscription {action}.")
+    return status
+
+
+@central.command()
+@click.argument("site_id", metavar="SITE")
+def unsubscribe(site_id: str) -> None:
+    """End the subscription to SITE. Its slot goes with the site, or by the site's bound on WAL."""
+    from bacpipes.central import replication
+
+    async def main() -> bool:
+        async with await connect(load_central_settings(), "unsubscribe") as connection:
+            return await replication.drop(connection, site_id)
+
+    click.echo(f"Site {site_id}: {'no longer subscribed' if _attempt(main()) else 'was not subscribed'}.")
+
+
+@central.command("reconcile")
+@click.argument("site_id", metavar="SITE")
+@click.option("--days", type=click.FloatRange(min=0.01), default=2.0, show_default=True, help="How far to look back.")
+@click.option("--check", is_flag=True, help="Only compare; send nothing.")
+def reconcile_(site_id: str, days: float, check: bool) -> int:
+    """Compare SITE with central from here, where central can dial the site; as `bacpipes reconcile` does there."""
+
+    async def main() -> int:
+        async with _both(site_id) as (settings, site, central):
+            return await _compare(settings, site, central, site_id, days, send=not check)
+
+    return _attempt(main())
+
+
+@central.group()
+def site() -> None:
+    """Register sites, list them, take them away."""
+
+
+@site.command("add")
+@click.argument("site_id", metavar="SITE")
+@click.option("--name", help="What people call it.")
+@click.option("--time-zone", help="IANA zone.")
+@click.option("--lane", type=click.Choice(LANES), help="How its log comes here; a new site: ship.")
+@click.option("--live/--no-live", default=None, help="Does it bridge its broker to central's? A new site: yes.")
+@click.option("--password-stdin", is_flag=True, help="Read the role's password from standard input.")
+def add(
+    site_id: str, name: str | None, time_zone: str | None, lane: str | None, live: bool | None, password_stdin: bool
+) -> None:
+    """Register SITE with its login role site_SITE, or change what the options say; safe to repeat.
+
+    Without a password the role logs in by certificate, as pg_hba.conf says.
+    """
+    from bacpipes.central import registry
+
+    password = sys.stdin.readline().rstrip("\n") or None if password_stdin else None
+    with connect_now(_url(), "central site") as connection, connection.transaction():
+        registry.require_schema(connection)
+        changed = registry.add(connection, site_id, name=name, zone=time_zone, lane=lane, live=live)
+        made = registry.add_role(connection, site_id, password)
+    click.echo(f"Site {site_id}: {'changed' if changed else 'nothing to change'}; its role: {made}.")
+    if made == "not allowed":
+        raise InputError(
+            f"Role {registry.role_of(site_id)!r} is missing, and this database user may not make it.",
+            f'As a superuser: CREATE ROLE "{registry.role_of(site_id)}" LOGIN IN ROLE {registry.GROUP};',
+        )
+
+
+@site.command("list")
+def list_() -> None:
+    """Show every site: when each lane brought something last, gaps, what is quarantined."""
+    from bacpipes.central import registry
+
+    with connect_now(_url(), "central site") as connection:
+        registry.require_schema(connection)
+        found = registry.everyone(connection)
+    click.echo(f"{'site':<20} {'lane':<12} {'last reading':<20} {'points':>6} {'gaps':>6} {'quarantined':>11}")
+    for one in found:
+        last = one["lastReading"].strftime("%Y-%m-%d %H:%M:%SZ") if one["lastReading"] else "-"
+        click.echo(
+            f"{one['siteId']:<20} {one['completeLane']:<12} {last:<20} {one['points']:>6} {one['gaps']:>6}"
+            f" {one['quarantined']:>11}"
+        )
+
+
+@site.command("remove")
+@click.argument("site_id", metavar="SITE")
+def remove(site_id: str) -> None:
+    """End SITE's access: its role and its connections go. What it brought stays."""
+    from bacpipes.central import registry
+
+    with connect_now(_url(), "central site") as connection:
+        registry.require_schema(connection)
+        gone = registry.remove_role(connection, site_id)
+    click.echo(f"Site {site_id}: {'its role is gone' if gone else 'it has no role'}.")
+
+
+@site.command("release")
+@click.argument("site_id", metavar="SITE")
+def release(site_id: str) -> None:
+    """Try what is quarantined of SITE for want of a known point once more."""
+    with connect_now(_url(), "central site") as connection:
+        row = connection.execute("SELECT release_quarantine(%s)", [site_id]).fetchone()
+    click.echo(f"Released: {row[0] if row else 0} readings.")
+
+
+@asynccontextmanager
+async def _both(site_id: str) -> AsyncIterator[tuple[CentralSettings, Connection, Connection]]:
+    """Connections to the site's database and to central's."""
+    from bacpipes.central.link import refuse_unsafe
+
+    settings = load_central_settings()
+    if settings.site_database_url is None:
+        raise SettingsError(f"{SITE_VARIABLE} is not set.", f"It says how this server dials site {site_id!r}.")
+    refuse_unsafe(settings.site_database_url.get_secret_value(), SITE_VARIABLE)
+    there = settings.model_copy(update={"database_url": settings.site_database_url})
+    async with await connect(there, "central") as site_, await connect(settings, "subscribe") as central_:
+        yield settings, site_, central_
+
+
+async def _compare(
+    settings: CentralSettings, site_: Connection, central_: Connection, site_id: str, days: float, *, send: bool
+) -> int:
+    from bacpipes.central import reconcile as both
+    from bacpipes.cli.reconcile import conclude, show_hour
+
+    until = datetime.now(UTC) - both.SETTLE
+    report = both.Report(site_id, until - timedelta(days=days), until)
+    await both.reconcile(site_, central_, report, rate=settings.ship_rate, send=send, on_hour=show_hour)
+    return conclude(report)
+
+
+def _attempt(work: Coroutine[Any, Any, Result]) -> Result:
+    """Run it; a refusal of the database becomes one clear line."""
+    try:
+        return asyncio.run(work)
+    except psycopg.Error as error:
+        raise UnavailableError(f"The database refused: {first_line(error)}.") from None
+
+
+def _url() -> str:
+
+    return load_central_settings().database_url.get_secret_value()
+
+
+central.add_command(token)

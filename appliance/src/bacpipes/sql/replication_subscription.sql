@@ -1,0 +1,2 @@
+SELECT subenabled FROM pg_subscription
+WHERE subname = %s AND subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())

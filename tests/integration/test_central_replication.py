@@ -1,0 +1,147 @@
+"""The complete lane by logical replication, between two real servers."""
+
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import psycopg
+import pytest
+
+from bacpipes import migrate
+from bacpipes.central import replication
+from bacpipes.database import Connection, connect
+from bacpipes.embedded import EmbeddedPostgres
+from bacpipes.errors import BacpipesError
+from bacpipes.reading import Batch, Gap, Reading, to_datetime
+from bacpipes.settings import Settings
+from bacpipes.worker import log_store
+from central_parts import central_settings
+from conftest import make_settings
+from engines import add_point
+from exporter_parts import execute
+from mqtt_parts import until
+
+
+@pytest.fixture(scope="module")
+def site_server() -> Iterator[EmbeddedPostgres]:
+    """A server of its own, whose log can be followed."""
+    with TemporaryDirectory(prefix="bacpipes-site-") as directory:
+        with EmbeddedPostgres(Path(directory)) as server:
+            for setting in ("wal_level = logical", "max_slot_wal_keep_size = '1MB'", "min_wal_size = '32MB'",
+                            "max_wal_size = '32MB'"):  # fmt: skip
+                execute(server.url(), f"ALTER SYSTEM SET {setting}")
+        with EmbeddedPostgres(Path(directory)) as server:
+            yield server
+
+
+@pytest.fixture
+def settings(site_server: EmbeddedPostgres, tmp_path: Path) -> Iterator[Settings]:
+    """A site on that server, with one point; its slot goes with it."""
+    name = f"site_{time.monotonic_ns()}"
+    execute(site_server.url(), f"CREATE DATABASE {name}")
+    settings = make_settings(site_server.url(name), tmp_path)
+    migrate.migrate(settings)
+    with psycopg.connect(site_server.url(name), autocommit=True) as connection:
+        add_point(connection)
+    yield settings
+    slots = "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE active"
+    execute(site_server.url(name), slots)
+    execute(site_server.url(name), "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots")
+    execute(site_server.url(), f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+async def both(settings: Settings, central_url: str) -> AsyncIterator[tuple[Connection, Connection]]:
+    """Connections to the site, which publishes, and to central; the subscription ends with the test."""
+    async with (
+        await connect(settings, "test") as site,
+        await connect(central_settings(central_url), "test") as central,
+    ):
+        await replication.publish(site, "duxton")
+        yield site, central
+        await replication.drop(central, "duxton")
+
+
+def now() -> int:
+    return time.time_ns() // 1_000_000
+
+
+async def commit(site: Connection, *values: float, site_id: str = "duxton") -> None:
+    start = now() - 1000 * len(values)
+    batch = Batch(60, 1, 5, [Reading(1, start + n * 1000, value) for n, value in enumerate(values)])
+    await log_store.commit(site, site_id, [batch])
+
+
+async def values_at(url: str, expected: list[float]) -> None:
+    found = "SELECT value FROM sensor_readings ORDER BY value"
+    await until(lambda: [row[0] for row in execute(url, found)] == expected, f"{expected} at central", 30)
+
+
+async def test_the_log_comes_by_replication_and_trimming_does_not_matter(
+    settings: Settings, both: tuple[Connection, Connection], central_url: str
+) -> None:
+    site, central = both
+    url = settings.database_url.get_secret_value()
+    assert await replication.subscribe(site, central, "duxton", url) == replication.Subscribed("made", hole=True)
+    assert execute(central_url, "SELECT haystack_name FROM point") == [("duxton.ahu.1.sensor.temp.air.supply.actual",)]
+    await commit(site, 1.0, 2.0)
+    await log_store.insert_gap(site, "duxton", Gap((1,), to_datetime(now() - 1000), to_datetime(now()), "test"))
+    await site.execute(
+        "INSERT INTO write_results (job_id, site_id, success, result) VALUES ('j', 'duxton', true, '{}')"
+    )
+    await values_at(central_url, [1.0, 2.0])
+    await site.execute("DELETE FROM reading_batch")
+    await site.execute("UPDATE point SET dis = 'another'")
+    await site.execute("SELECT log_metadata('duxton')")
+    await commit(site, 3.0)
+    await values_at(central_url, [1.0, 2.0, 3.0])
+    assert execute(central_url, "SELECT dis FROM point") == [("another",)]
+    assert execute(central_url, "SELECT reason FROM gap") == [("test",)]
+    assert execute(central_url, "SELECT job_id FROM write_results") == [("j",)]
+    assert execute(central_url, "SELECT count(*) FROM reading_batch") == [(0,)]
+    assert await replication.subscribe(site, central, "duxton", url) == replication.Subscribed("there", hole=False)
+
+
+async def test_a_lost_slot_is_made_anew(
+    settings: Settings, both: tuple[Connection, Connection], central_url: str
+) -> None:
+    site, central = both
+    url = settings.database_url.get_secret_value()
+    await replication.subscribe(site, central, "duxton", url)
+    await commit(site, 1.0)
+    await values_at(central_url, [1.0])
+    await central.execute('ALTER SUBSCRIPTION "site_duxton" DISABLE')
+    await commit(site, 2.0)
+    for _ in range(20):  # more WAL than the bound allows
+        await site.execute("SELECT pg_logical_emit_message(false, 'test', repeat('x', 8000000))")
+        await site.execute("SELECT pg_switch_wal()")
+    await site.execute("CHECKPOINT")
+    assert execute(url, "SELECT wal_status FROM pg_replication_slots") == [("lost",)]
+    assert await replication.subscribe(site, central, "duxton", url) == replication.Subscribed("made", hole=True)
+    await commit(site, 3.0)
+    await values_at(central_url, [1.0, 3.0])  # the comparison brings what lies in between
+
+
+async def test_rows_of_another_site_stop_the_subscription(
+    settings: Settings, both: tuple[Connection, Connection], central_url: str
+) -> None:
+    site, central = both
+    execute(central_url, "INSERT INTO site (id) VALUES ('macau')")
+    await replication.subscribe(site, central, "duxton", settings.database_url.get_secret_value())
+    await commit(site, 1.0, site_id="macau")
+    await until(
+        lambda: execute(central_url, "SELECT subenabled FROM pg_subscription") == [(False,)], "it is disabled", 30
+    )
+    assert execute(central_url, "SELECT * FROM reading") == []
+
+
+async def test_a_site_that_publishes_nothing_is_told_so(settings: Settings, central_url: str) -> None:
+    async with (
+        await connect(settings, "test") as site,
+        await connect(central_settings(central_url), "test") as central,
+    ):
+        with pytest.raises(BacpipesError, match="bacpipes central publish"):
+            await replication.subscribe(site, central, "duxton", "dbname=x")
+        with pytest.raises(BacpipesError, match="Central has no site 'nowhere'"):
+            await replication.subscribe(site, central, "nowhere", "dbname=x")
