@@ -560,8 +560,10 @@ def _check_central(site: Site, hostvars: Mapping[str, Variables], centrals: Sequ
                 what = "leads nowhere: the inventory's group centrals is empty"
                 report.error(site.where(path), what, "Add the central server to hosts.yml, or remove the line.")
         return
-    if site_id is not None and (len(site_id) > LONGEST_AT_CENTRAL or site_id.startswith("bacpipes")):
-        what = f"is longer than {LONGEST_AT_CENTRAL}, or begins with bacpipes: it is also a user's name at central"
+    if site_id is not None and (
+        len(site_id) > LONGEST_AT_CENTRAL or site_id.startswith("bacpipes") or site_id == "central"
+    ):
+        what = f"is longer than {LONGEST_AT_CENTRAL}, begins with bacpipes or is central: it is a user's name there"
         report.error(site.where("id"), what, "Give a shorter or another one.")
     address = _central_address(hostvars, host or centrals[0], report)
     if site.get("broker.engine") == "emqx" and live is not False and _address(address) is not None:
