@@ -54,8 +54,8 @@ class Lane:
         self.worker = stack.enter_context(Client(self.a.plain, WORKER, self.passwords[WORKER]))
         self.database = stack.enter_context(psycopg.connect(database_url, autocommit=True))
         self._sent = 0
-        while not self.rows():  # what comes before Telegraf's very first subscription, nobody keeps
-            self.publish(1, objectInstance=5)
+        # What comes before Telegraf's very first subscription, nobody keeps.
+        wait(lambda: self.publish(1, objectInstance=5) or self.rows(), "a first reading at central")
         self.publish(1, objectInstance=5)
         last = "SELECT count(*) FROM reading WHERE time = %s"
         wait(lambda: self.count(last, stamp(self._sent)), "the last of them")
