@@ -24,6 +24,13 @@ CREATE INDEX late_hour_key ON landing.late_hour (site, hour);
 CREATE FUNCTION landing.mark_late(site_number integer, oldest timestamptz, newest timestamptz) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
+    IF oldest = newest THEN  -- one message: it is asked for each
+        IF EXISTS (SELECT FROM landing.late_hour l WHERE l.site = site_number
+                   AND l.hour = date_bin('1 hour', oldest, '2000-01-01 00:00:00+00')
+                   AND l.at > now() - interval '5 minutes') THEN
+            RETURN;
+        END IF;
+    END IF;
     IF oldest < now() - interval '2 hours' THEN
         INSERT INTO landing.late_hour (site, hour)
         SELECT site_number, h FROM generate_series(

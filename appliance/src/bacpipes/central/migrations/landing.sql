@@ -155,14 +155,7 @@ ALTER TABLE public.reading_batch ENABLE ALWAYS TRIGGER take_batch;
 -- The live lane: Telegraf's COPY. value is the MQTT payload in base64, so that no payload can break Telegraf's parser.
 CREATE TABLE IF NOT EXISTS landing.live ("time" timestamptz, topic text, value text);
 
--- The payload as JSON, or NULL. Nothing is written in here, so the block's subtransaction costs next to nothing.
-CREATE OR REPLACE FUNCTION landing.json_of(value text) RETURNS jsonb LANGUAGE plpgsql IMMUTABLE
-SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-    RETURN convert_from(decode(json_of.value, 'base64'), 'UTF8')::jsonb;
-EXCEPTION WHEN OTHERS THEN
-    RETURN NULL;
-END $$;
+-- The payload as text, for the quarantine; NULL where it is none.
 CREATE OR REPLACE FUNCTION landing.text_of(value text) RETURNS text LANGUAGE plpgsql IMMUTABLE
 SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -171,69 +164,87 @@ EXCEPTION WHEN OTHERS THEN
     RETURN NULL;
 END $$;
 
--- The rule that a message breaks, or NULL.
-CREATE OR REPLACE FUNCTION landing.broken_rule(message jsonb, topic text) RETURNS text LANGUAGE sql STABLE
-SET search_path = pg_catalog, pg_temp AS $$
-    SELECT CASE
-        WHEN jsonb_typeof(message) IS DISTINCT FROM 'object' THEN 'not-json'
-        WHEN split_part(topic, '/', 3) = '' OR topic !~ '/presentValue$' THEN 'foreign-topic'
-        WHEN message ? 'siteId' AND message ->> 'siteId' <> split_part(topic, '/', 1) THEN 'foreign-prefix'
-        WHEN NOT coalesce((message ->> 'deviceId') ~ '^[0-9]{1,7}$' AND (message ->> 'objectInstance') ~ '^[0-9]{1,7}$'
-                          AND jsonb_typeof(message -> 'objectType') = 'string', false) THEN 'no-identity'
-        WHEN NOT coalesce(
-            (message ->> 'timestamp') ~ '^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{5,8}([.][0-9]{1,9})?(Z|[+-][0-9]{2}:?[0-9]{2})$'
-            AND pg_input_is_valid(message ->> 'timestamp', 'timestamptz'), false) THEN 'no-time'
-        WHEN coalesce(message ->> 'quality', 'good') NOT IN ('good', 'uncertain', 'bad') THEN 'no-quality'
-        WHEN jsonb_typeof(message -> 'value') = 'number' THEN
-            CASE WHEN NOT pg_input_is_valid(message ->> 'value', 'float8') THEN 'not-a-float' END
-        WHEN jsonb_typeof(message -> 'value') = 'null' THEN
-            CASE WHEN message ->> 'quality' IS DISTINCT FROM 'bad' THEN 'null-value' END
-        WHEN message ? 'value' THEN 'text-value'
-        ELSE 'null-value' END
-$$;
-
+-- One function with simple expressions and two statements: this runs for every message.
 CREATE OR REPLACE FUNCTION landing.take_message() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    prefix  text := split_part(coalesce(NEW.topic, ''), '/', 1);
-    message jsonb := landing.json_of(NEW.value);
-    broken  text := landing.broken_rule(message, coalesce(NEW.topic, ''));
-    at      timestamptz;
+    prefix      text := split_part(NEW.topic, '/', 1);
+    message     jsonb;
+    broken      text;
+    device      text;
+    kind        text;
+    instance    text;
+    said        text;
+    grade       smallint;
+    value       text;
+    value_type  text;
+    at          timestamptz;
     site_number integer;
-    known   integer;
-    seen    timestamptz;
+    known       integer;
+    seen        timestamptz;
 BEGIN
-    SELECT s.number, l.seen_at INTO site_number, seen
-    FROM public.site s JOIN public.lane l ON l.site = s.number AND l.name = 'live' WHERE s.id = prefix;
-    IF site_number IS NULL THEN
-        PERFORM landing.quarantine('', 'unknown-site', coalesce(NEW.topic, ''), landing.text_of(NEW.value));
-        RETURN NULL;
+    BEGIN  -- nothing is written in this block, so its subtransaction costs next to nothing
+        message := convert_from(decode(NEW.value, 'base64'), 'UTF8')::jsonb;
+    EXCEPTION WHEN OTHERS THEN
+        message := NULL;
+    END;
+    IF message IS NULL OR jsonb_typeof(message) <> 'object' THEN
+        broken := 'not-json';
+    ELSE
+        device := message ->> 'deviceId';
+        instance := message ->> 'objectInstance';
+        kind := message ->> 'objectType';
+        said := message ->> 'timestamp';
+        value := message ->> 'value';
+        value_type := jsonb_typeof(message -> 'value');
+        grade := CASE message ->> 'quality' WHEN 'good' THEN 0 WHEN 'bad' THEN 2 WHEN 'uncertain' THEN 1 END;
+        IF NEW.topic IS NULL OR NEW.topic !~ '^[^/]+/.+/presentValue$' THEN
+            broken := 'foreign-topic';
+        ELSIF message ? 'siteId' AND message ->> 'siteId' <> prefix THEN
+            broken := 'foreign-prefix';
+        ELSIF device !~ '^[0-9]{1,7}$' OR instance !~ '^[0-9]{1,7}$' OR length(kind) > 100
+              OR device IS NULL OR instance IS NULL OR jsonb_typeof(message -> 'objectType') IS DISTINCT FROM 'string' THEN
+            broken := 'no-identity';
+        ELSIF said IS NULL OR NOT pg_input_is_valid(said, 'timestamptz') OR said !~
+              '^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{5,8}([.][0-9]{1,9})?(Z|[+-][0-9]{2}:?[0-9]{2})$' THEN
+            broken := 'no-time';
+        ELSIF grade IS NULL AND message ->> 'quality' IS NOT NULL THEN
+            broken := 'no-quality';
+        ELSIF value_type = 'number' THEN
+            broken := CASE WHEN NOT pg_input_is_valid(value, 'float8') THEN 'not-a-float' END;
+        ELSIF value_type IS NULL OR value_type = 'null' THEN
+            broken := CASE WHEN grade IS DISTINCT FROM 2 OR value_type IS NULL THEN 'null-value' END;
+        ELSE
+            broken := 'text-value';
+        END IF;
     END IF;
     IF broken IS NULL THEN
-        at := date_trunc('milliseconds', (message ->> 'timestamp')::timestamptz);
+        at := date_trunc('milliseconds', said::timestamptz);
         broken := CASE WHEN at > landing.latest() THEN 'future' WHEN at < landing.oldest() THEN 'too-old' END;
     END IF;
-    IF broken IS NOT NULL THEN
+    SELECT s.number, l.seen_at, p.id INTO site_number, seen, known
+    FROM public.site s
+    JOIN public.lane l ON l.site = s.number AND l.name = 'live'
+    LEFT JOIN public.point p ON broken IS NULL AND p.site_id = s.id AND p.object_type = kind
+        AND p.device_id = CASE WHEN broken IS NULL THEN device::integer END
+        AND p.object_instance = CASE WHEN broken IS NULL THEN instance::integer END
+    WHERE s.id = prefix;
+    IF known IS NOT NULL THEN
+        INSERT INTO public.reading (time, site, point_id, value, quality, reason)
+        VALUES (at, site_number, known, value::double precision, coalesce(grade, 0), left(message ->> 'reason', 500))
+        ON CONFLICT DO NOTHING;
+        IF seen < now() - interval '2 seconds' THEN
+            PERFORM landing.seen(site_number, 'live', at);
+        END IF;
+        IF at < now() - interval '2 hours' THEN
+            PERFORM landing.mark_late(site_number, at, at);
+        END IF;
+    ELSIF site_number IS NULL THEN
+        PERFORM landing.quarantine('', 'unknown-site', coalesce(NEW.topic, ''), landing.text_of(NEW.value));
+    ELSIF broken IS NOT NULL THEN
         PERFORM landing.quarantine(prefix, broken, NEW.topic, landing.text_of(NEW.value));
-        RETURN NULL;
-    END IF;
-    SELECT p.id INTO known FROM public.point p
-    WHERE p.site_id = prefix AND p.device_id = (message ->> 'deviceId')::integer
-      AND p.object_type = message ->> 'objectType' AND p.object_instance = (message ->> 'objectInstance')::integer;
-    IF known IS NULL THEN
+    ELSE
         PERFORM landing.park(prefix, site_number, message, at);
-        RETURN NULL;
-    END IF;
-    INSERT INTO public.reading (time, site, point_id, value, quality, reason)
-    VALUES (at, site_number, known, (message ->> 'value')::double precision,
-            array_position(ARRAY['good', 'uncertain', 'bad'], coalesce(message ->> 'quality', 'good')) - 1,
-            left(message ->> 'reason', 500))
-    ON CONFLICT DO NOTHING;
-    IF seen < now() - interval '2 seconds' THEN
-        PERFORM landing.seen(site_number, 'live', at);
-    END IF;
-    IF at < now() - interval '2 hours' THEN
-        PERFORM landing.mark_late(site_number, at, at);
     END IF;
     RETURN NULL;
 END $$;
