@@ -37,14 +37,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def wanted(config: pytest.Config) -> set[str]:
     """The hosts of the inventory that the option --hosts names; an unknown group is none."""
-    inventory = json.loads(
-        subprocess.run(
-            ["ansible-inventory", "-i", config.option.ansible_inventory, "--list"],
-            check=True,
-            capture_output=True,
-            text=True,
-        ).stdout
+    place = ["-i", config.option.ansible_inventory] if config.option.ansible_inventory else []
+    asked = subprocess.run(
+        ["ansible-inventory", *place, "--list"], check=False, capture_output=True, text=True, stdin=subprocess.DEVNULL
     )
+    if asked.returncode:
+        raise pytest.UsageError(f"The inventory can't be read: {asked.stderr.strip()}")
+    inventory = json.loads(asked.stdout)
     names: set[str] = set()
     for pattern in config.option.hosts.replace("ansible://", "").split(","):
         if pattern in inventory["_meta"]["hostvars"]:

@@ -41,9 +41,14 @@ def inventory() -> dict[str, object]:
         }
         return {"ansible_host": str(network[number]), "lxc_container_interfaces": [wire, *more]}
 
+    # the lab's own site klcc, which the scenarios `site` and `verify` onboard by the operator's playbooks
+    site = {
+        "ansible_host": str(network[22]),
+        "ansible_ssh_common_args": f"-o UserKnownHostsFile={PROJECT}/.lab/known_hosts -o StrictHostKeyChecking=yes",
+    }
     bacnet = {"name": "bacnet0", "bridge": setting("BACNET_BRIDGE", "bp-mol"), "address": "10.87.40.2/24"}
     return {
-        "_meta": {"hostvars": {"appliance": machine(41, bacnet), "second": machine(42)}},
+        "_meta": {"hostvars": {"appliance": machine(41, bacnet), "second": machine(42), "klcc": site}},
         "all": {
             "vars": {
                 "ansible_user": "root",
@@ -60,6 +65,7 @@ def inventory() -> dict[str, object]:
         "machines": {"hosts": ["appliance"], "vars": {"lxc_container_memory": 4096, "lxc_container_disk": 12}},
         # what the scenario lxc_container makes, changes and removes
         "containers": {"hosts": ["second"]},
+        "onboarded": {"hosts": ["klcc"]},
     }
 
 

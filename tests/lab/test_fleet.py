@@ -5,8 +5,10 @@ The tests build on each other in the order in which they stand. `python -m lab t
 
 import csv
 import gzip
+import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -24,6 +26,20 @@ RECAP = re.compile(r"^(\S+)\s+: ok=(\d+)\s+changed=(\d+)\s+unreachable=(\d+)\s+f
 SITE = "klcc"  # the one that is taken away and brought back
 CONFIRM = ("-e", f"offboard_confirm={SITE}")
 INTERRUPTIONS = ("lxc_container : ", "docker : ", "image : ", "timescaledb : ", "appliance : ")  # tasks of these roles
+
+# Run on the machine: the server's certificate becomes one that its own key has signed and that ran out yesterday.
+EXPIRE = """
+from datetime import datetime, timedelta, timezone
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+folder = "/opt/bacpipes/tls/"
+key = serialization.load_pem_private_key(open(folder + "server.key", "rb").read(), None)
+old = x509.load_pem_x509_certificate(open(folder + "server.pem", "rb").read())
+now = datetime.now(timezone.utc)
+new = x509.CertificateBuilder(old.subject, old.subject, key.public_key(), x509.random_serial_number(),
+    now - timedelta(days=3), now - timedelta(days=1)).sign(key, hashes.SHA256())
+open(folder + "server.pem", "wb").write(new.public_bytes(serialization.Encoding.PEM))
+"""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -120,6 +136,26 @@ def test_offboarding_keeps_the_data_and_takes_the_machine_away() -> None:
     export = fleet.INVENTORY / "offboarded" / SITE / "sensor_readings.csv.gz"
     with gzip.open(export, "rt", encoding="utf-8", newline="") as file:
         assert sum(1 for _ in csv.DictReader(file)) >= rows > 0
+
+
+@pytest.mark.faults
+def test_an_expired_certificate_stops_neither_polling_nor_publishing() -> None:
+    _lab("up")
+    fleet.ssh(SITE, f"python3 -c {shlex.quote(EXPIRE)}")
+    status, text = _play("onboard", "-l", SITE, "--tags", "timescaledb,mqtt_broker")
+    assert status == 0, text[-3000:]
+    fleet.ssh(SITE, "docker restart -t 10 $(docker ps -q)")
+    since = fleet.ssh(SITE, f"{fleet.PSQL} 'SELECT now()'")
+    wait_until(
+        "readings go on", lambda: _count(SITE, f"sensor_readings WHERE time > '{since}' AND quality = 'good'") > 0
+    )
+    ready = "docker exec bacpipes-worker-1 bacpipes health worker"  # among its conditions: the broker answers
+    wait_until("the worker is ready", lambda: "is ready" in fleet.ssh(SITE, f"{ready} || true"))
+    status, text = _play("verify", "-l", SITE)
+    assert status != 0
+    assert "The site's certificate is the right one and in date" in _failed_checks(SITE)
+    status, text = _play("onboard", "-l", SITE)
+    assert status == 0, text[-4000:]
 
 
 @pytest.mark.faults
@@ -222,6 +258,12 @@ def _alive(group: int) -> bool:
 
 def _count(site: str, what: str) -> int:
     return int(fleet.ssh(site, f'{fleet.PSQL} "SELECT count(*) FROM {what}"'))  # noqa: S608 (constants)
+
+
+def _failed_checks(site: str) -> set[str]:
+    """Titles of the checks that failed in the site's last record."""
+    record = json.loads((fleet.VERIFIED / f"{site}.json").read_text())
+    return {check["title"] for check in record["checks"] if check["status"] == "failed"}
 
 
 def _changed(text: str) -> dict[str, int]:

@@ -114,7 +114,7 @@ def test_http_answers(observed: Observed, observe: Observe) -> None:
         answer = observed.http("GET", "/readyz", token)
         return answer if answer.status == 200 else None
 
-    if wait_for(ready, 60, every=1.0) is None:
+    if wait_for(ready, 5 if observed.services_down else 60, every=1.0) is None:
         last = observed.http("GET", "/readyz", token)
         fail(
             "/readyz: 200",

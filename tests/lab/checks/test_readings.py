@@ -23,7 +23,7 @@ COMPARED = 200
 
 
 def test_services_run(observed: Observed, observe: Observe) -> None:
-    problem = observed.wait_for_services()
+    problem = observed.services_down = observed.wait_for_services()
     containers = observed.containers()
     _note_versions(observed, containers)
     if problem:

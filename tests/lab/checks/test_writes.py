@@ -87,6 +87,8 @@ def test_setpoint_write(observed: Observed, observe: Observe) -> None:
 
 
 def _write(observed: Observed, point: Point, more: dict[str, Any]) -> dict[str, Any]:
+    if observed.services_down:
+        fail("all services up, so that a write is answered", observed.services_down, "see the check of the services")
     target = {
         "deviceId": point.device_id, "objectType": point.object_type, "objectInstance": point.object_instance,
         "siteId": observed.site.site, "source": REASON, "reason": REASON,

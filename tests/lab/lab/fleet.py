@@ -17,7 +17,10 @@ BORN = STATE / "inventory"  # the part of the inventory that this lab made for i
 VERIFIED = STATE / "verified"
 PLAYBOOK = Path(sys.executable).with_name("ansible-playbook")
 PSQL = "docker exec -i bacpipes-database-1 psql -U postgres -d bacpipes -Atc"
-SCENARIOS = ("pki", "base", "docker", "image", "timescaledb", "mqtt_broker", "appliance", "lxc_container")  # in order
+SCENARIOS = (  # in order: each role finds what those before it have left
+    "pki", "base", "docker", "image", "stack", "timescaledb", "mqtt_broker", "appliance",
+    "lxc_container", "site", "verify",
+)  # fmt: skip
 SECONDS = STATE / "seconds.json"
 
 
@@ -32,7 +35,7 @@ def prepare() -> None:
     if not vault.exists():
         _write(vault, f"vault_pki_ca_passphrase: {secrets.token_urlsafe(32)}\n")
     facts = {
-        "lab_root": str(root.MACHINE_ROOT),
+        "lab_root": str(root.FLEET_ROOT),
         "lab_key": str(KEY),
         "lab_public_key": KEY.with_suffix(".pub").read_text().strip(),
         "lab_nameservers": network.nameservers(),

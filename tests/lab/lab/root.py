@@ -1,31 +1,45 @@
-"""The roots that everything in the lab is made from: one small Debian for images, one with systemd for machines."""
+"""The roots that everything in the lab is made from: a small Debian for images, one with systemd for bare machines, and
+a machine's that has the Debian packages already which the roles ask for, as an operator's own template may."""
 
 import hashlib
 import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
-from lab.plan import BASE_PACKAGES, CACHE, MACHINE_PACKAGES, RELEASE
+import yaml
+
+from lab.plan import BASE_PACKAGES, CACHE, MACHINE_PACKAGES, PROJECT, RELEASE
 from lab.shell import LabError, run
 
-RECIPE = 3  # raise it when the way of making a root changes
-MACHINE_ROOT = CACHE / "root.tar.zst"
+RECIPE = 4  # raise it when the way of making a root changes
+MACHINE_ROOT = CACHE / "root.tar.zst"  # Molecule's: there the roles install every package themselves
+FLEET_ROOT = CACHE / "fleet.tar.zst"
 IMAGE_ROOT = CACHE / "image.tar.zst"
 MASKED = ("sys-kernel-debug.mount", "systemd-modules-load.service")  # they can't work in a container
 
 
 def recipe() -> str:
     """Changes when a root has to be made anew."""
-    words = " ".join((RELEASE, str(RECIPE), *BASE_PACKAGES, *MACHINE_PACKAGES, *_sources()))
+    words = " ".join((RELEASE, str(RECIPE), *BASE_PACKAGES, *MACHINE_PACKAGES, *role_packages(), *_sources()))
     return hashlib.sha256(words.encode()).hexdigest()[:16]
 
 
+def role_packages() -> list[str]:
+    """What the roles base and docker install from Debian, as they say it themselves."""
+    base, docker = (
+        yaml.safe_load((PROJECT / "roles" / role / "vars" / "main.yml").read_text()) for role in ("base", "docker")
+    )
+    return sorted({*base["_base_packages"], *docker["_docker_packages"]["debian"]})
+
+
 def ensure() -> bool:
-    """Make both roots where they are missing or out of date; returns whether that was needed."""
+    """Make the roots where one is missing or out of date; returns whether that was needed."""
     marker = CACHE / "root.recipe"
-    if marker.is_file() and marker.read_text() == recipe() and MACHINE_ROOT.exists() and IMAGE_ROOT.exists():
+    roots = (IMAGE_ROOT, MACHINE_ROOT, FLEET_ROOT)
+    if marker.is_file() and marker.read_text() == recipe() and all(each.exists() for each in roots):
         return False
     CACHE.mkdir(parents=True, exist_ok=True)
     marker.unlink(missing_ok=True)
@@ -33,8 +47,12 @@ def ensure() -> bool:
         root = Path(folder) / "root"
         _bootstrap(root)
         _pack(root, IMAGE_ROOT)
-        _add_machine_packages(root)
+        _install(root, MACHINE_PACKAGES)
+        _make_machine(root)
         _pack(root, MACHINE_ROOT)
+        _install(root, role_packages())
+        _leave_to_the_roles(root)
+        _pack(root, FLEET_ROOT)
     marker.write_text(recipe())
     return True
 
@@ -48,22 +66,32 @@ def _bootstrap(root: Path) -> None:
     (root / "etc/resolv.conf").write_text("")
 
 
-def _add_machine_packages(root: Path) -> None:
-    """apt inside the root: what a bare machine has beside the base."""
+def _install(root: Path, packages: Iterable[str]) -> None:
+    """apt inside the root; nothing is started."""
     shutil.copyfile("/etc/resolv.conf", root / "etc/resolv.conf")
     inside = ("chroot", root, "env", "DEBIAN_FRONTEND=noninteractive", "LC_ALL=C")
     (root / "usr/sbin/policy-rc.d").write_text("#!/bin/sh\nexit 101\n")
     (root / "usr/sbin/policy-rc.d").chmod(0o755)
     run(*inside, "apt-get", "update", "-qq", env=_environment())
-    run(*inside, "apt-get", "install", "-y", "-qq", "--no-install-recommends", *MACHINE_PACKAGES, env=_environment())
+    run(*inside, "apt-get", "install", "-y", "-qq", "--no-install-recommends", *packages, env=_environment())
     run(*inside, "apt-get", "clean", env=_environment())
     (root / "usr/sbin/policy-rc.d").unlink()
+    (root / "etc/resolv.conf").write_text("")
+
+
+def _make_machine(root: Path) -> None:
+    """What is each machine's own is not in the root, nor what can't work in a container."""
     for unit in MASKED:
         (root / "etc/systemd/system" / unit).symlink_to("/dev/null")
     for key in (root / "etc/ssh").glob("ssh_host_*"):
         key.unlink()
     (root / "etc/machine-id").write_text("")
-    (root / "etc/resolv.conf").write_text("")
+
+
+def _leave_to_the_roles(root: Path) -> None:
+    """Packages enable their services; here a role does, after it has configured them."""
+    services = ("docker.service", "docker.socket", "containerd.service")
+    run("chroot", root, "systemctl", "disable", "--quiet", *services, env=_environment())
 
 
 def _pack(root: Path, archive: Path) -> None:

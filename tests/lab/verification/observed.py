@@ -24,7 +24,7 @@ from verification.outcome import fail, wait_for
 from verification.report import SiteFacts
 
 READER = "bacpipes_reader"
-SETTLE_SECONDS = 60  # for services that have just been started
+SETTLE_SECONDS = 40  # for services that have just been started
 HTTP_SECONDS = 45  # a write is answered within 30
 
 
@@ -51,6 +51,7 @@ class Observed:
         self.record = SiteFacts(site.host, site.site, site.title, site.http_address)
         self.scan: Future[Any] | None = None
         self.old_row: tuple[int, datetime] | None = None
+        self.services_down = ""  # what the first check found; waiting for readings is in vain then
         self._began: datetime | None = None
         self._listening_since = time.monotonic()
         self._problem: BaseException | None = None
@@ -288,7 +289,9 @@ class Observed:
 
     @property
     def patience_left(self) -> float:
-        """The same, less the time for which it has been listening already."""
+        """The same, less the time for which it has been listening already; little where a service is down."""
+        if self.services_down:
+            return 5.0
         return max(5.0, self.patience - (time.monotonic() - self._listening_since))
 
     def wait_for_readings(self, seconds: float) -> tuple[dict[int, dict[str, Any]], list[int]]:
