@@ -17,5 +17,5 @@ def knock(url, attempt):
             connection.execute(attempt["statement"])
             connection.rollback()
     except psycopg.Error as error:
-        return f"refused: {str(error).strip().splitlines()[-1]}"
+        return f"refused: {' '.join(str(error).split())}"
     return "accepted"
