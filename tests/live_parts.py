@@ -6,7 +6,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -98,6 +98,12 @@ class Program:
         stop(self._process)
         self._process = None
 
+    @property
+    def pid(self) -> int:
+        """Its process id; it has to run."""
+        assert self._process is not None
+        return self._process.pid
+
     def log(self) -> str:
         return self._log.read_text(errors="replace")
 
@@ -162,16 +168,17 @@ class Broker(Program):
 
 
 def run_telegraf(folder: Path, broker: Broker, password: str, database_url: str) -> Program:
-    """Telegraf with its rendered configuration, on loopback and an embedded database."""
+    """Telegraf with its rendered configuration, on loopback; the password of ``database_url`` is its own."""
     secrets = folder / "secrets"
     secrets.mkdir()
     (secrets / "mqtt_password").write_text(password)
-    (secrets / "pgpass").write_text("")
+    parts = conninfo_to_dict(database_url)
+    (secrets / "pgpass").write_text(f"*:*:*:*:{parts.get('password', '')}\n")
     (secrets / "pgpass").chmod(0o600)
     config = folder / "telegraf.conf"
-    parts = conninfo_to_dict(database_url)
     text = config.read_text().replace("tcp://broker:1883", f"tcp://{LOOPBACK}:{broker.plain}")
-    text = text.replace("/run/secrets", str(secrets)).replace("host=database port=5432", f"host={parts['host']}")
+    text = text.replace("/run/secrets", str(secrets))
+    text = text.replace("host=database port=5432", f"host={parts['host']} port={parts.get('port') or 5432}")
     text = text.replace("dbname=bacpipes", f"dbname={parts['dbname']}")
     config.write_text(text)
     return Program(folder, telegraf.telegraf(), "--unprotected", "--config", config)
@@ -201,6 +208,7 @@ class Client:
         clean = {"clean_session": False} if session else {}
         self._client = paho.Client(CallbackAPIVersion.VERSION2, session, protocol=protocol, **clean)
         self._client.username_pw_set(user, password)
+        self._client.max_inflight_messages_set(100)
         if folder is not None and trust is not None:
             (folder / "ca.crt").write_text(trust.certificate)
             pair = authority.client(user).write(folder, f"client-{id(self)}") if authority else (None, None)
@@ -224,6 +232,14 @@ class Client:
         self._client.on_publish = lambda _c, _u, _m, reason, _p: answers.append(str(reason))
         self._client.publish(topic, payload, qos=1, retain=retain).wait_for_publish(WITHIN)
         return answers[-1] if answers else ""
+
+    def publish_all(self, messages: Iterable[tuple[str, str]]) -> None:
+        """Publish with QoS 1, many on their way at once; returns when the broker has them all."""
+        last = None
+        for topic, payload in messages:
+            last = self._client.publish(topic, payload, qos=1)
+        if last is not None:
+            last.wait_for_publish(600)
 
     def subscribe(self, topic: str) -> str:
         """Subscribe with QoS 1; the broker's answer."""
