@@ -36,7 +36,8 @@ def main(messages: int = 50_000) -> None:
     try:
         telegraf.telegraf()
     except telegraf.NoTelegrafError as error:
-        sys.exit(f"left out: {error}")
+        print(f"live lane: left out, {error}")
+        return
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bacpipes-bench-")))
         server = stack.enter_context(TrixieServer())
