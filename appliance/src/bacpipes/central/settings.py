@@ -17,9 +17,6 @@ class CentralSettings(Settings):
     )
     live_skew: float = Field(300.0, ge=0, description="readings further ahead of central's clock are quarantined")
     refresh_every: float = Field(300.0, gt=0, description="seconds between refreshes of the aggregates, as tables")
-    site_silent_after: float = Field(
-        900.0, gt=0, description="a site that brought nothing for so long counts as silent"
-    )
 
 
 def load_central_settings(**overrides: object) -> CentralSettings:
