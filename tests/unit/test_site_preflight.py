@@ -45,14 +45,17 @@ def example() -> Inventory:
     return hosts | {"lxc1": {"ansible_host": "10.0.61.2"}}
 
 
+NO_SITES = ("lxc1", "central")
+
+
 @pytest.fixture
 def inventory() -> Inventory:
     return example()
 
 
 def check(inventory: Inventory, *targets: str, **options: Any) -> dict[str, Any]:
-    sites = [host for host in inventory if host != "lxc1"]
-    return plugin.check_sites(inventory, sites, list(targets) or sites, **options)
+    sites = [host for host in inventory if host not in NO_SITES]
+    return plugin.check_sites(inventory, sites, list(targets) or sites, **({"centrals": ["central"]} | options))
 
 
 def errors(inventory: Inventory, host: str = "macau", **options: Any) -> list[str]:
@@ -462,3 +465,37 @@ def test_a_yaml_that_holds_itself_does_not_hang(inventory: Inventory, make: Call
     loop.append(loop) if isinstance(loop, list) else loop.update(lan=loop)
     put(inventory, "site.lan", loop)
     assert errors(inventory)
+
+
+WITHOUT_CENTRAL = [
+    ("site.central.live", True, "site.central.live True leads nowhere: the inventory's group centrals is empty. Add"),
+    ("site.central.complete", "ship", "site.central.complete ship leads nowhere"),
+    ("site.central.host", "central", "site.central.host central is not in the inventory's group centrals. Add it"),
+]
+
+
+@pytest.mark.parametrize(("path", "value", "words"), WITHOUT_CENTRAL)
+def test_a_lane_needs_a_central(inventory: Inventory, path: str, value: Any, words: str) -> None:
+    put(inventory, path, value)
+    (told,) = errors(inventory, centrals=[])
+    assert words in told
+
+
+def test_without_a_central_there_are_no_lanes_and_no_complaint(inventory: Inventory) -> None:
+    put(inventory, "site.central.complete", "none")
+    put(inventory, "site.central.live", False)
+    assert errors(inventory, centrals=[]) == []
+
+
+def test_a_site_has_a_name_that_central_takes(inventory: Inventory) -> None:
+    for name in ("m" * 59, "bacpipes_telegraf", "central"):
+        put(inventory, "site.id", name)
+        assert any("it is a user's name there" in told for told in errors(inventory))
+        assert not any("user's name" in told for told in errors(inventory, centrals=[]))
+
+
+def test_emqx_needs_a_name_of_central(inventory: Inventory) -> None:
+    del inventory["central"]["central"]["address"]
+    assert any("site.broker.engine emqx can't check" in told for told in errors(inventory, "klcc"))
+    put(inventory, "site.central.live", False, "klcc")
+    assert errors(inventory, "klcc") == []

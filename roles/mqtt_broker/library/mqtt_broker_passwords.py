@@ -28,8 +28,9 @@ options:
   uid: {description: Owner of that file., type: int, required: true}
   rounds: {description: Rounds of PBKDF2 with SHA-512., type: int, required: true}
   header: {description: Comment at its top, where the form has comments., type: str, default: ""}
+  exclusive: {description: "Whether others lose their hash.", type: bool, default: true}
   users:
-    description: The users; others lose their hash.
+    description: The users.
     type: list
     elements: dict
     required: true
@@ -167,6 +168,7 @@ def main() -> None:
             "uid": {"type": "int", "required": True},
             "rounds": {"type": "int", "required": True},
             "header": {"type": "str", "default": ""},
+            "exclusive": {"type": "bool", "default": True},
             "users": {"type": "list", "elements": "dict", "required": True, "options": user},
         },
         supports_check_mode=True,
@@ -176,12 +178,13 @@ def main() -> None:
     files = Files(module)
     path = Path(options["path"])
     old = engine.read(_read(path))
-    lines: dict[str, str] = {}
+    lines: dict[str, str] = {} if options["exclusive"] else dict(old)
     for each in options["users"]:
         name = each["name"]
         secret = Path(options["secrets"]) / f"mqtt_{name}.password"
         if each["state"] == "absent":
             files.remove(secret)
+            lines.pop(name, None)
             continue
         password = each["password"] or _read(secret).strip() or secrets.token_urlsafe(32)
         files.write(secret, password, each["owner"], 0)

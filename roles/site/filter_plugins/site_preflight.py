@@ -23,6 +23,7 @@ PROJECT = Path(__file__).resolve().parents[3]
 BYTES_A_ROW = 153  # uncompressed, indexes counted: docs/benchmarks.md
 FIXED_DISK = 8  # GiB: system 1.5, images of two versions during an upgrade 3, WAL and log 1.5, spool 0.5, air 1.5
 LEAST_MEMORY = {"mosquitto": 1024, "emqx": 1536}  # MiB
+LONGEST_AT_CENTRAL = 58  # its database role is site_<id>, and PostgreSQL's names have 63 bytes
 POINT_PROBLEMS = 20  # lines of one points file that are shown; the rest are counted
 DAY = 86400
 
@@ -101,10 +102,12 @@ def check_sites(
     targets: Sequence[str],
     secrets: bool = True,
     old_names: Mapping[str, str] | None = None,
+    centrals: Sequence[str] = (),
 ) -> dict[str, dict[str, Any]]:
     """Check ``targets`` against each other and against all ``sites`` of the inventory; see `Report` for the answer.
 
-    ``secrets`` False does not look for vault variables; ``old_names`` are variables that have another name now.
+    ``centrals`` are the hosts of that group; ``secrets`` False does not look for vault variables; ``old_names`` are
+    variables that have another name now.
     """
     reports = {host: Report(host) for host in targets}
     hosts = dict.fromkeys([*sites, *targets])
@@ -114,6 +117,7 @@ def check_sites(
         _check_names(_names(hostvars, host), report, old_names or {})
         if host in entries:
             _check_site(entries[host], hostvars, report)
+            _check_central(entries[host], hostvars, centrals, report)
             if secrets:
                 _check_secrets(entries[host], report)
     _check_between(entries, hostvars, reports)
@@ -540,6 +544,42 @@ def _check_network_list(path: str, networks: Iterable[str], report: Report) -> N
             report.error(where, "is the whole world", "Name the networks that need it.")
         elif str(network.network_address) != text.partition("/")[0]:
             report.error(where, "is an address, not a network", f"Write {network}, or the address with /32.")
+
+
+def _check_central(site: Site, hostvars: Mapping[str, Variables], centrals: Sequence[str], report: Report) -> None:
+    """The lanes need a central to lead to, and what names itself there needs a name that it takes."""
+    host, site_id = site.get("central.host"), site.get("id")
+    if host is not None and host not in centrals:
+        what = f"is not in the inventory's group centrals{_did_you_mean(host, centrals)}"
+        report.error(site.where("central.host"), what, "Add it to that group in hosts.yml, or correct the name.")
+        return
+    live, complete = site.get("central.live"), site.get("central.complete")
+    if not centrals:
+        for path, asked in (("central.live", live), ("central.complete", complete not in (None, "none"))):
+            if asked:
+                what = "leads nowhere: the inventory's group centrals is empty"
+                report.error(site.where(path), what, "Add the central server to hosts.yml, or remove the line.")
+        return
+    if site_id is not None and (
+        len(site_id) > LONGEST_AT_CENTRAL or site_id.startswith("bacpipes") or site_id == "central"
+    ):
+        what = f"is longer than {LONGEST_AT_CENTRAL}, begins with bacpipes or is central: it is a user's name there"
+        report.error(site.where("id"), what, "Give a shorter or another one.")
+    address = _central_address(hostvars, host or centrals[0], report)
+    if site.get("broker.engine") == "emqx" and live is not False and _address(address) is not None:
+        what = "can't check the certificate of a central that is reached by an address"
+        remedy = f"Write a name as central.address in host_vars/{host or centrals[0]}.yml, or take mosquitto here."
+        report.error(site.where("broker.engine"), what, remedy)
+
+
+def _central_address(hostvars: Mapping[str, Variables], host: str, report: Report) -> Any:
+    """Where sites reach central: its ``address``, else that of its interface; None where its entry is of no use."""
+    central = _read(hostvars, host, "central", report)
+    if not isinstance(central, dict):
+        return None
+    lan = central.get("lan")
+    own = lan.get("address") if isinstance(lan, dict) else None
+    return central.get("address", str(own).partition("/")[0])
 
 
 def _check_two_networks(site: Site, report: Report) -> None:

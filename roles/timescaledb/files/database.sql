@@ -1,8 +1,9 @@
 -- Prints the statements that are missing for the database: nobody connects, nor makes anything in it, who is not named
 -- here. What each role may do with the tables is the appliance's to say (`bacpipes migrate`). Asked of the database itself.
 WITH access (name, privilege) AS (
-    VALUES ('bacpipes_worker', 'CONNECT'), ('bacpipes_worker', 'TEMPORARY'), -- the import of points stages them
-           ('bacpipes_exporter', 'CONNECT'), ('bacpipes_reader', 'CONNECT')
+    SELECT name, 'CONNECT' FROM string_to_table(:'roles' || ' ' || :'guests', ' ') AS name WHERE name NOT IN (:'owner', '')
+    UNION ALL
+    SELECT name, 'TEMPORARY' FROM string_to_table(:'temporary', ' ') AS name
 ), granted AS (
     SELECT a.grantee, a.privilege_type
     FROM pg_database, aclexplode(coalesce(datacl, acldefault('d', datdba))) AS a WHERE datname = current_database()
@@ -12,7 +13,8 @@ WITH access (name, privilege) AS (
     UNION ALL
     SELECT 2, format('REVOKE %s ON DATABASE %I FROM %s', privilege_type, current_database(), grantee::regrole)
     FROM granted LEFT JOIN access ON to_regrole(name) = grantee AND privilege = privilege_type
-    WHERE name IS NULL AND grantee = ANY(ARRAY['bacpipes_worker', 'bacpipes_exporter', 'bacpipes_reader']::regrole[])
+    WHERE name IS NULL AND grantee::regrole::text = ANY(string_to_array(:'roles' || ' ' || :'guests', ' '))
+     AND grantee <> :'owner'::regrole
     UNION ALL
     SELECT 3, format('GRANT %s ON DATABASE %I TO %I', privilege, current_database(), name) FROM access
     WHERE NOT EXISTS (SELECT FROM granted WHERE grantee = to_regrole(name) AND privilege_type = privilege)

@@ -41,6 +41,7 @@ def prepare() -> None:
         "lab_nameservers": network.nameservers(),
         "lab_state": str(STATE),
         "lab_docker_host": engine.HOST,
+        "lab_telegraf": engine.has_telegraf(),
     }
     _write(BORN / "group_vars" / "all" / "lab.yml", json.dumps(facts, indent=2) + "\n")
 
@@ -92,7 +93,7 @@ def report(seconds: float) -> None:
     for site in SITES:
         checks = _checks(site)
         rows.append((site, MACHINES[site], _readings(site), checks, f"{taken.get('sites', 0):.0f}"))
-    rows.append(("central", MACHINES["central"], "–", "–", f"{taken.get('central', 0):.0f}"))
+    rows.append(("central", MACHINES["central"], _readings("central"), "–", f"{taken.get('central', 0):.0f}"))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     print()
     for row in rows:

@@ -82,6 +82,10 @@ class Site:
     write_value: float | None = None
     write_priority: int = 8
     building_command: str = ""
+    central_connection: Connection | None = None
+    central_address: str = ""
+    central_live: bool = False
+    central_complete: bool = False
     ports: list[int] = field(default_factory=lambda: [22])
     scan: str = "known"
     bacnet_port: int = 47808
@@ -155,6 +159,8 @@ def _site(path: Path, entry: dict[str, Any]) -> Site:
         raise FleetError(f"{path}: unknown keys {', '.join(unknown)}.")
     try:
         names = [name.removeprefix("DNS:").removeprefix("IP:") for name in entry.get("certificate_names", [])]
-        return Site(**entry | {"connection": Connection(**entry["connection"]), "certificate_names": names})
+        central = Connection(**entry["central_connection"]) if entry.get("central_connection") else None
+        objects = {"connection": Connection(**entry["connection"]), "central_connection": central}
+        return Site(**entry | objects | {"certificate_names": names})
     except (KeyError, TypeError) as error:
         raise FleetError(f"{path}: site {entry.get('host', '?')}: {error}") from None

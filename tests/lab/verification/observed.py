@@ -19,7 +19,7 @@ from psycopg.rows import dict_row
 
 from verification.fleet import FleetError, Point, Site
 from verification.listener import Listener
-from verification.machine import Machine
+from verification.machine import SCRIPTS, Machine
 from verification.outcome import fail, wait_for
 from verification.report import SiteFacts
 
@@ -46,6 +46,7 @@ class Observed:
     def __init__(self, site: Site, folder: Path) -> None:
         self.site = site
         self.machine = Machine(site.connection, folder)
+        self._folder, self._central = folder, None  # type: Path, Machine | None
         self.listener = Listener(site.site)
         self.record = SiteFacts(site.host, site.site, site.title, site.http_address)
         self.scan: Future[Any] | None = None
@@ -73,6 +74,8 @@ class Observed:
     def close(self) -> None:
         self.listener.close()
         self.machine.close()
+        if self._central is not None:
+            self._central.close()
 
     @property
     def problem(self) -> BaseException | None:
@@ -148,13 +151,31 @@ class Observed:
 
     def psql(self, statement: str, **values: Any) -> str:
         """One statement as PostgreSQL's superuser, ``{name}`` standing for a value; what psql prints."""
-        literals = {name: sql.Literal(value) for name, value in values.items()}
-        text = sql.SQL(statement).format(**literals).as_string(None)
-        return self.machine.run(
-            "docker", "exec", "-i", self.container("database")["name"],
-            "psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", self.site.database,
-            data=text + ";\n",
-        )  # fmt: skip
+        return _psql(self.machine, self.container("database")["name"], self.site.database, statement, values)
+
+    def central(self, query: str, **values: Any) -> list[dict[str, Any]]:
+        """A query at central, as its PostgreSQL's superuser."""
+        assert self.site.central_connection is not None
+        if self._central is None:
+            (self._folder / "central").mkdir(exist_ok=True)
+            self._central = Machine(self.site.central_connection, self._folder / "central")
+        self._central.open()
+        text = f"SELECT row_to_json(q) FROM ({query}) q"  # noqa: S608 - values are literals
+        printed = _psql(self._central, f"{self.site.project}-database-1", self.site.database, text, values)
+        return [json.loads(line) for line in printed.splitlines() if line]
+
+    def moment(self, text: str) -> datetime:
+        """A time as `admin` and `central` give it."""
+        return datetime.fromisoformat(text)
+
+    def in_worker(self, script: str, attempts: dict[str, Any]) -> dict[str, str]:
+        """Run ``main`` of a script of ``on_machine`` in the worker's container; its answer to each attempt."""
+        text = (
+            SCRIPTS / f"{script}.py"
+        ).read_text() + f"\nimport json\nprint(json.dumps(main({list(attempts.values())!r})))"
+        name = self.container("worker")["name"]
+        answers = json.loads(self.machine.run("docker", "exec", "-i", name, "python", "-", data=text))
+        return dict(zip(attempts, answers, strict=True))
 
     # -- the containers
 
@@ -296,6 +317,15 @@ class Observed:
         if done.returncode:
             raise AssertionError(f"verify_building_command ended with {done.returncode}: {done.stderr.strip()}")
         return done.stdout.splitlines()
+
+
+def _psql(machine: Machine, container: str, database: str, statement: str, values: dict[str, Any]) -> str:
+    literals = {name: sql.Literal(value) for name, value in values.items()}
+    text = sql.SQL(statement).format(**literals).as_string(None)
+    return machine.run(
+        "docker", "exec", "-i", container, "psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", database,
+        data=text + ";\n",
+    )  # fmt: skip
 
 
 def some(things: Sequence[Any], most: int = 5) -> str:
