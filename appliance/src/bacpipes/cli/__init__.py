@@ -23,6 +23,7 @@ COMMANDS = {
     "write": "write",
     "mqtt": "mqtt",
     "token": "token",
+    "user": "user",
 }
 
 

@@ -10,9 +10,17 @@ from bacpipes.log import get_logger
 
 logger = get_logger(__name__)
 
-ALWAYS = [(b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer")]
+ALWAYS = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"same-origin"),
+    (b"x-frame-options", b"DENY"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"permissions-policy", b"camera=(), microphone=(), geolocation=(), usb=()"),
+]
 DATA = [(b"cache-control", b"no-store"), (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")]
 DATA_PATHS = ("/api/", "/metrics", "/healthz", "/readyz", "/openapi.json")
+ASSETS = ("/_nicegui", "/page/", "/favicon.ico")
 PROBES = frozenset({"/metrics", "/healthz", "/readyz"})
 
 
@@ -49,7 +57,8 @@ class Observer:
         route = getattr(scope.get("route"), "path", "unknown")
         self._metrics.requests.labels(scope["method"] if route != "unknown" else "-", route, answer.outcome).inc()
         self._metrics.seconds.labels(route).observe(seconds)
-        log = logger.debug if route in PROBES and answer.status < 500 else logger.info
+        usual = route in PROBES or scope["path"].startswith(ASSETS)
+        log = logger.debug if usual and answer.status < 500 else logger.info
         log(
             "request",
             method=scope["method"],

@@ -35,6 +35,8 @@ BEGIN
         GRANT SELECT, INSERT, UPDATE, DELETE ON held_slot           TO bacpipes_worker;
         GRANT SELECT, UPDATE         ON mqtt_config                 TO bacpipes_worker;
         GRANT SELECT, INSERT, UPDATE ON api_token                   TO bacpipes_worker;  -- `bacpipes token`
+        GRANT SELECT, INSERT, UPDATE ON app_user, first_user_token  TO bacpipes_worker;  -- `bacpipes user`
+        GRANT SELECT, DELETE         ON app_session                 TO bacpipes_worker;
         GRANT INSERT                 ON audit                       TO bacpipes_worker;
         -- Housekeeping drops partitions with its owner's rights; on the Community engine the server does it by itself.
         IF to_regprocedure('history_maintain(interval, timestamptz)') IS NOT NULL THEN
@@ -42,9 +44,16 @@ BEGIN
         END IF;
     END IF;
 
-    -- The exporter reads, queues commands, and checks tokens; it can't make one.
+    -- The exporter reads and queues commands; its page edits points, users, tokens and the broker's settings. Of a user
+    -- it can't change the name, of a token nothing but its end; secrets of mqtt_config are sealed with the worker's key.
     IF to_regrole(exporter) IS NOT NULL THEN
-        GRANT INSERT ON write_commands, audit TO bacpipes_exporter;
-        GRANT SELECT ON write_claim, api_token TO bacpipes_exporter;
+        GRANT INSERT                 ON write_commands, audit       TO bacpipes_exporter;
+        GRANT SELECT                 ON write_claim, held_slot, audit TO bacpipes_exporter;
+        GRANT INSERT, UPDATE         ON device, point               TO bacpipes_exporter;
+        GRANT SELECT, UPDATE         ON mqtt_config                 TO bacpipes_exporter;
+        GRANT SELECT, INSERT, UPDATE (revoked_at) ON api_token      TO bacpipes_exporter;
+        GRANT SELECT, INSERT, UPDATE (role, password, password_at, disabled_at) ON app_user TO bacpipes_exporter;
+        GRANT SELECT, INSERT, DELETE ON app_session                 TO bacpipes_exporter;
+        GRANT SELECT, DELETE         ON first_user_token            TO bacpipes_exporter;
     END IF;
 END $$;
