@@ -20,6 +20,7 @@ ALWAYS = [
 ]
 DATA = [(b"cache-control", b"no-store"), (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")]
 DATA_PATHS = ("/api/", "/metrics", "/healthz", "/readyz", "/openapi.json")
+CLIENT_LEFT = "No response returned."  # starlette's word where the client went away before its answer
 ASSETS = ("/_nicegui", "/page/", "/favicon.ico")
 PROBES = frozenset({"/metrics", "/healthz", "/readyz"})
 
@@ -46,6 +47,8 @@ class Observer:
         try:
             await self._app(scope, receive, answer.send)
         except Exception as error:
+            if str(error) == CLIENT_LEFT and not answer.status:
+                return
             logger.exception("request failed", path=scope["path"], exc_info=error)
             if not answer.status:
                 problem = Problem(500, "Internal error; the exporter's log has the details.")
