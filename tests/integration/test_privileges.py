@@ -29,7 +29,7 @@ from site_parts import SETPOINT as SETPOINT_OBJECT
 OWNER, WORKER, EXPORTER, READER = ROLES = tuple(
     f"bacpipes_{name}" for name in ("owner", "worker", "exporter", "reader")
 )
-SECRET_TABLES = {"mqtt_config", "api_token"}
+SECRET_TABLES = {"mqtt_config", "api_token", "app_user", "app_session", "first_user_token"}
 INNER_TABLES = {"audit", "follower", "held_slot", "reading_batch", "write_claim"}
 
 
@@ -85,7 +85,7 @@ def site_database(server: Server, password: str, tmp_path: Path) -> Iterator[Dat
         name = psycopg.conninfo.conninfo_to_dict(conninfo)["dbname"]
         execute(conninfo, f"REVOKE ALL ON DATABASE {name} FROM PUBLIC")
         execute(conninfo, f"GRANT CONNECT ON DATABASE {name} TO {WORKER}, {EXPORTER}, {READER}")
-        execute(conninfo, f"GRANT TEMPORARY ON DATABASE {name} TO {WORKER}")
+        execute(conninfo, f"GRANT TEMPORARY ON DATABASE {name} TO {WORKER}, {EXPORTER}")
         execute(conninfo, "REVOKE ALL ON SCHEMA public FROM PUBLIC")
         found = Database(conninfo, password, tmp_path)
         migrate.migrate(found.settings(OWNER))
@@ -190,18 +190,23 @@ async def test_the_exporter_serves_and_queues(site_database: Database) -> None:
 @pytest.mark.parametrize(
     "statement",
     [
-        "INSERT INTO api_token (name, role, digest) VALUES ('mine', 'admin', 'x')",
+        "DELETE FROM api_token",
         "UPDATE api_token SET role = 'admin'",
-        "SELECT password FROM mqtt_config",
+        "DELETE FROM mqtt_config",
+        "UPDATE app_user SET name = 'somebody'",
+        "DELETE FROM app_user",
+        "UPDATE app_session SET user_id = 1",
+        "INSERT INTO first_user_token (digest, expires_at) VALUES ('x', now())",
+        "UPDATE held_slot SET value = 0",
         "INSERT INTO reading (time, point_id, quality) VALUES (now(), 1, 0)",
         "UPDATE reading SET value = 0",
         "DELETE FROM reading",
-        "UPDATE point SET maximum = 1000",
+        "DELETE FROM point",
         "INSERT INTO write_claim (job_id, origin, command) VALUES ('mine', 'sql', '{}')",
         "UPDATE write_commands SET value = 0",
         "DELETE FROM write_commands",
         "DELETE FROM audit",
-        "CREATE TEMPORARY TABLE mine (n int)",
+        "CREATE TABLE mine (n int)",
     ],
 )
 def test_the_exporter_may_not(site_database: Database, statement: str) -> None:

@@ -2,7 +2,8 @@
 -- here. What each role may do with the tables is the appliance's to say (`bacpipes migrate`). Asked of the database itself.
 WITH access (name, privilege) AS (
     VALUES ('bacpipes_worker', 'CONNECT'), ('bacpipes_worker', 'TEMPORARY'), -- the import of points stages them
-           ('bacpipes_exporter', 'CONNECT'), ('bacpipes_reader', 'CONNECT')
+           ('bacpipes_exporter', 'CONNECT'), ('bacpipes_exporter', 'TEMPORARY'), -- on the page too
+           ('bacpipes_reader', 'CONNECT')
 ), granted AS (
     SELECT a.grantee, a.privilege_type
     FROM pg_database, aclexplode(coalesce(datacl, acldefault('d', datdba))) AS a WHERE datname = current_database()

@@ -57,7 +57,7 @@ def frame(request: Request, title: str) -> Iterator[Visitor]:
         _theme_button(dark, mode if mode in MODES else "auto")
         _user_menu(visitor)
     ui.timer(LOOK_EVERY, lambda: _watch(visitor))
-    with ui.element("main").classes("content"):
+    with ui.element("div").classes("content"):
         yield visitor
 
 

@@ -16,6 +16,8 @@ def register() -> None:
 
     @ui.page("/monitor")
     async def page(request: Request, points: str = "") -> None:
+        # Before anything is waited for: later the browser would put it in place, but not run it.
+        ui.add_head_html('<script defer src="/page/live.js"></script>')
         with frame(request, "Monitor") as visitor:
             wanted = chosen_ids(points)
             try:
@@ -38,5 +40,4 @@ def _live(visitor: Visitor) -> None:
         ui.element("span").props("role=status").classes("live-state muted")
     may_write = "yes" if visitor.may(Role.OPERATOR) else "no"
     ui.element("div").classes("equipment live-home").props(f"data-write={may_write}")
-    ui.add_head_html('<script defer src="/page/live.js"></script>')
     ui.on("bacpipes_write", write)

@@ -13,6 +13,7 @@ from bacpipes.page.context import settings, store
 
 RANGES = {"1 hour": 1, "6 hours": 6, "24 hours": 24, "7 days": 168, "30 days": 720}  # hours
 OWN = "from … to"
+GREY = "#7d8b98"  # on light and on dark
 COLOURS = ["#2f7ec0", "#d9822b", "#3a9a5b", "#b3486b", "#7b62c4", "#8a7a2a", "#2a9aa0", "#a0522d"]
 
 
@@ -95,6 +96,7 @@ class Trend:
                 "type": "value",
                 "name": unit,
                 "scale": True,
+                "splitLine": {"lineStyle": {"color": "rgba(128, 140, 152, 0.3)"}},
                 "position": "left" if n == 0 else "right",
                 "offset": 55 * max(0, n - 1),
             }
@@ -103,9 +105,9 @@ class Trend:
         return {
             "animation": False,
             "color": COLOURS,
-            "textStyle": {"color": "#7d8b98"},
+            "textStyle": {"color": GREY},
             "grid": {"left": 60, "right": 30 + 50 * max(0, len(units) - 1), "top": 50, "bottom": 60},
-            "legend": {"type": "scroll", "textStyle": {"color": "#7d8b98"}},
+            "legend": {"type": "scroll", "top": 0, "textStyle": {"color": GREY}},
             "tooltip": {"trigger": "axis"},
             "xAxis": {"type": "time", "min": _ms(start), "max": _ms(end)},
             "yAxis": axes or [{"type": "value"}],
