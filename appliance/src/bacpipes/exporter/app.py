@@ -10,7 +10,7 @@ from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
 
 from bacpipes import __version__
-from bacpipes.exporter import export, health, inventory, metrics, monitoring, writes
+from bacpipes.exporter import export, health, inventory, metrics, monitoring, points_file, sessions, writes
 from bacpipes.exporter.auth import Identity, require
 from bacpipes.exporter.export import Exports
 from bacpipes.exporter.health import Health
@@ -48,7 +48,7 @@ def create_app(settings: Settings) -> FastAPI:
     state.exports = Exports()
     state.news = News(state.store)
     state.live = Live(settings, state.store, state.news)
-    for module in (export, inventory, monitoring, writes, metrics, health):
+    for module in (export, inventory, points_file, monitoring, writes, metrics, health):
         app.include_router(module.router)
     _describe(app)
     _handle_errors(app)
@@ -67,8 +67,10 @@ def _describe(app: FastAPI) -> None:
     @app.get("/openapi.json", include_in_schema=False)
     async def openapi(_: Annotated[Identity, Depends(require(Role.VIEWER))]) -> dict[str, Any]:
         description = get_openapi(title=TITLE, version=__version__, routes=app.routes)
-        description["components"] = {"securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}}
-        description["security"] = [{"token": []}]
+        login = {"type": "apiKey", "in": "cookie", "name": sessions.COOKIE}
+        schemes = {"token": {"type": "http", "scheme": "bearer"}, "login": login}
+        description["components"] = {"securitySchemes": schemes}
+        description["security"] = [{"token": []}, {"login": []}]
         return description
 
 

@@ -7,11 +7,12 @@ from fastapi import Request
 from nicegui import ui
 
 from bacpipes.errors import BacpipesError
-from bacpipes.page import point_store
+from bacpipes.exporter import point_store
 from bacpipes.page.context import Visitor, settings, store, worker
 from bacpipes.page.frame import frame
 from bacpipes.page.survey_result import CHANGED, NEW, Survey
 from bacpipes.points.csv_file import write_points
+from bacpipes.points.report import counted
 from bacpipes.tokens import Role
 
 LOOK_EVERY = 1.0  # seconds
@@ -124,7 +125,7 @@ class _Discovery:
         self._shown = (self._survey.seen, self._state)
         survey, expected = self._survey, self._survey.expected()
         read = sum(device["points"] is not None for device in survey.devices.values())
-        text = f"{len(survey.devices)} devices, {read} read, {len(survey.found)} of {expected} points"
+        text = f"{counted(len(survey.devices), 'device')}, {read} read, {len(survey.found)} of {expected} points"
         words = {"idle": "Not started yet.", "running": f"Running: {text}", "done": f"Done: {text}."}
         words |= {"stopped": f"Stopped: {text}.", "failed": f"Failed: {report['error']}"}
         self._progress.set_text(words[self._state])

@@ -22,6 +22,13 @@ def _gzip(app: ASGIApp) -> GZipMiddleware:
     return GZipMiddleware(app, minimum_size=1000, compresslevel=3)
 
 
+def _is_no_refusal(record: logging.LogRecord) -> bool:
+    """Who was refused has been told; that is no fault of ours."""
+    return not (record.exc_info and isinstance(record.exc_info[1], context.RefusedError)) and not isinstance(
+        record.msg, context.RefusedError
+    )
+
+
 def mount(app: FastAPI) -> None:
     """Add login and page to an application; once in a process, for NiceGUI has one application of its own."""
     os.environ.setdefault("NICEGUI_STORAGE_PATH", str(app.state.settings.state_dir / ".nicegui"))  # never written to
@@ -37,7 +44,9 @@ def mount(app: FastAPI) -> None:
     app.mount("/page", StaticFiles(directory=STATIC), name="page")
     nicegui.app.add_middleware(Gate, state=app.state)
     pages.register()
-    logging.getLogger("nicegui").setLevel(logging.WARNING)
+    nicegui_log = logging.getLogger("nicegui")
+    nicegui_log.setLevel(logging.WARNING)
+    nicegui_log.addFilter(_is_no_refusal)
     ui.run_with(
         app,
         title="BacPipes",

@@ -13,6 +13,7 @@ from bacpipes.exporter.health import Health
 from bacpipes.exporter.problem import DATABASE_ERRORS, reason_of
 from bacpipes.exporter.store import Store
 from bacpipes.exporter.worker import WorkerPage
+from bacpipes.points.report import counted
 from bacpipes.settings import Settings
 
 QUERIES = {"numbers": "page_dashboard", "last_write": "page_last_write"}  # they take the site
@@ -88,16 +89,19 @@ def _judge(
         found.append(Finding("bad", "No point is enabled: nothing is read.", NO_POINT))
     for row in silent:
         since = row["good_time"].astimezone(settings.zone).strftime("%Y-%m-%d %H:%M") if row["good_time"] else "ever"
-        text = f"Device {row['device_id']} {row['name']} at {row['address']} ({row['points']} points) does not answer"
-        found.append(Finding("bad", f"{text}, since {since}.", "Is it switched on, and does the network reach it?"))
+        device = f"Device {row['device_id']} {row['name']} at {row['address']} ({counted(row['points'], 'point')})"
+        text = f"{device} does not answer, since {since}."
+        found.append(Finding("bad", text, "Is it switched on, and does the network reach it?"))
     if numbers["stale"]:
-        text = f"{numbers['stale']} points were not read for three intervals, the first: {numbers['stale_example']}."
+        text = (
+            f"{counted(numbers['stale'], 'point')} not read for three intervals, the first: {numbers['stale_example']}."
+        )
         found.append(Finding("bad", text, "Is the worker running? Its log says why."))
     if points["bad"]:
-        text = f"{points['bad']} points read bad, the first: {points['example']} ({points['reason']})."
+        text = f"{counted(points['bad'], 'point')} bad, the first: {points['example']} ({points['reason']})."
         found.append(Finding("warning", text, "Compare with the device; disable what does not exist."))
     if points["gaps"]:
-        text = f"{points['gaps']} gaps in the last 24 hours, the last: {points['gap_reason']}."
+        text = f"{counted(points['gaps'], 'gap')} in the last 24 hours, the last: {points['gap_reason']}."
         found.append(Finding("warning", text, "Table gap lists which points, from when to when."))
     if points["unlimited"] and not settings.write_without_limits:
         text = f"{points['unlimited']} writable analog points have no limits; writes to them are refused."

@@ -7,7 +7,7 @@ import psycopg
 from nicegui import ui
 
 from bacpipes.errors import BacpipesError
-from bacpipes.page import point_store
+from bacpipes.exporter import point_store
 from bacpipes.page.context import Visitor, settings
 from bacpipes.points import report as points_report
 from bacpipes.points.importer import Plan

@@ -5,8 +5,9 @@ from collections.abc import Awaitable, Callable
 from nicegui import events, ui
 
 from bacpipes.errors import BacpipesError
-from bacpipes.page import point_store
+from bacpipes.exporter import point_store
 from bacpipes.page.context import Visitor, settings
+from bacpipes.page.upload import upload
 from bacpipes.tokens import Role
 
 
@@ -22,14 +23,7 @@ class ImportDialog:
         with ui.dialog().props("persistent") as self._dialog, ui.card().classes("panel"):
             ui.label("Import points").classes("heading").props("role=heading aria-level=2")
             ui.label("A CSV as Export writes it. All of it is taken or, where anything is wrong, nothing.")
-            ui.upload(
-                label="CSV file",
-                auto_upload=True,
-                max_files=1,
-                max_file_size=point_store.LARGEST_FILE,
-                on_upload=self._uploaded,
-                on_rejected=lambda: ui.notify("The file is too large.", type="negative"),
-            ).props('accept=".csv,text/csv" flat bordered').classes("w-full")
+            upload("CSV file", ".csv,text/csv", point_store.LARGEST_FILE, self._uploaded)
             self._prune = ui.checkbox("Disable points that are not in the file", on_change=self._look)
             self._report = ui.label().classes("mono").style("white-space: pre-wrap; max-height: 40vh; overflow: auto")
             self._report.props("role=status data-report")

@@ -5,8 +5,8 @@ from typing import Any
 from fastapi import Request
 from nicegui import ui
 
+from bacpipes.exporter import point_store
 from bacpipes.exporter.problem import DATABASE_ERRORS, reason_of
-from bacpipes.page import point_store
 from bacpipes.page.context import Visitor, settings, store
 from bacpipes.page.frame import frame
 from bacpipes.page.point_edit import EditDialog

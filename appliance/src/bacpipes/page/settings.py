@@ -13,6 +13,7 @@ from bacpipes.mqtt.check import TestResult, test_connection
 from bacpipes.mqtt.config import MqttConfig
 from bacpipes.page.context import Visitor, settings, store
 from bacpipes.page.frame import frame
+from bacpipes.page.upload import upload
 from bacpipes.tokens import Role
 
 TEXTS = {"broker": "Host", "client_id": "Client id", "username": "Username"}
@@ -20,7 +21,8 @@ NUMBERS = {"port": "Port", "tls_port": "Port with TLS"}
 PEMS = {"ca_certificate": "CA certificate", "client_certificate": "Client certificate", "client_key": "Client key"}
 KEPT = "unchanged"
 LARGEST_PEM = 256 * 1024
-INVENTORY = "the inventory (an environment variable) sets this"
+PEM_FILES = ".pem,.crt,.cer,.key"
+INVENTORY = "the inventory (by environment variables) sets this"
 
 
 def register() -> None:
@@ -49,19 +51,26 @@ class _Broker:
             ui.label("MQTT broker").classes("heading").props("role=heading aria-level=2")
             try:
                 self._owned = set(mqtt_config.environment())
+                if "broker" in self._owned:  # then nobody here has a say in how it is reached
+                    self._owned = set(MqttConfig.model_fields)
                 async with store().connection() as connection:
                     config = await mqtt_config.load(connection, settings())
             except (BacpipesError, *DATABASE_ERRORS) as error:
                 ui.label(str(error)).classes("finding bad")
                 return
             if self._owned:
-                names = ", ".join(sorted(self._owned))
+                names = "the broker" if self._all_owned else ", ".join(sorted(self._owned))
                 ui.label(f"Read-only here, for {INVENTORY}: {names}.").classes("finding warning").props("data-owned")
             self._form(config)
             self._result = ui.element("div").props("role=status data-broker").style("width: 100%")
             with ui.element("div").classes("bar"):
                 ui.button("Test the connection", icon="network_check", on_click=self._test).props("outline")
-                ui.button("Save", icon="save", on_click=self._save)
+                if not self._all_owned:
+                    ui.button("Save", icon="save", on_click=self._save)
+
+    @property
+    def _all_owned(self) -> bool:
+        return self._owned >= set(MqttConfig.model_fields)
 
     def _form(self, config: MqttConfig) -> None:
         with ui.element("div").classes("form"):
@@ -87,17 +96,10 @@ class _Broker:
     def _pem(self, name: str, label: str, config: MqttConfig) -> None:
         stored = getattr(config, name)
         with ui.element("div"):
-            upload = ui.upload(
-                label=label,
-                auto_upload=True,
-                max_files=1,
-                max_file_size=LARGEST_PEM,
-                on_upload=lambda event: self._take(name, event),
-                on_rejected=lambda: ui.notify("That file is too large for a certificate.", type="negative"),
-            ).props(f"flat bordered accept=.pem,.crt,.cer,.key data-pem={name}")
-            upload.style("width: 100%")
+            field = upload(label, PEM_FILES, LARGEST_PEM, lambda event: self._take(name, event))
+            field.props(f"data-pem={name}")
             if name in self._owned:
-                upload.disable()
+                field.disable()
             self._notes[name] = ui.label(_described(name, stored)).classes("muted").props(f"data-note={name}")
 
     async def _take(self, name: str, event: events.UploadEventArguments) -> None:

@@ -1,4 +1,4 @@
-"""Points for the page: loaded, changed and imported in threads, over the same code as the command line."""
+"""Points for page and API: loaded, changed and imported in threads, over the same code as the command line."""
 
 import asyncio
 import difflib
