@@ -326,6 +326,7 @@ async def test_points_of_the_inventory_are_read_only_and_changes_leave_as_a_diff
             assert "The inventory owns this site's points" in await window.say()
             assert await page.get_by_role("button", name="Import").count() == 0
             await page.get_by_label("Filter").first.fill(SETPOINT)
+            await expect(page.locator(".ag-center-cols-container .ag-row")).to_have_count(1)
             await page.locator(".ag-center-cols-container .ag-row").first.click()
             await page.get_by_role("button", name="Edit").click()
             await page.get_by_label("Display name").fill("Humidity wanted")

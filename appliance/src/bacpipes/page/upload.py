@@ -7,9 +7,8 @@ from nicegui import events, ui
 HEADER = """
 <div class="row no-wrap items-center q-pa-sm">
   <div class="col">{label}</div>
-  <q-btn type="a" icon="upload_file" flat dense round aria-label="Choose a file: {label}" @click="props.pickFiles">
-    <q-uploader-add-trigger />
-  </q-btn>
+  <q-btn icon="upload_file" flat dense round aria-label="Choose a file: {label}" @click="props.pickFiles" />
+  <div class="hidden"><q-uploader-add-trigger /></div>
 </div>
 """
 
