@@ -1,5 +1,6 @@
 """What every page shares: header, navigation, light and dark, and the watch over the login."""
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from bacpipes.page.context import Visitor, settings
 from bacpipes.tokens import Role
 
 LOOK_EVERY = 20.0  # seconds between two looks whether the login still holds
+FAREWELL = 2.0  # seconds
 THEME = "bacpipes_theme"
 MODES = {"light": False, "dark": True, "auto": None}
 NEXT_MODE = {"light": ("dark", "dark_mode"), "dark": ("auto", "brightness_auto"), "auto": ("light", "light_mode")}
@@ -116,3 +118,5 @@ async def _watch(visitor: Visitor) -> None:
         return
     if not here:
         ui.navigate.to("/login")
+        # A browser that does not follow gets nothing more.
+        asyncio.get_running_loop().call_later(FAREWELL, ui.context.client.delete)
