@@ -26,6 +26,7 @@ from site_parts import SETPOINT as SETPOINT_OBJECT
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 SETPOINT = "Return air humidity setpoint"
 PAGES = ("/", "/monitor", "/points", "/writes", "/discovery", "/settings", "/users", "/account")
+AXE_LOOKS_AT = {("light", "desktop"), ("dark", "phone")}
 PEOPLE = {"vera": Role.VIEWER, "otto": Role.OPERATOR, "anna": Role.ADMIN}
 
 
@@ -395,7 +396,8 @@ async def test_every_page_looks_right_to_axe_and_is_photographed(
                 await expect(page.locator(".ag-row" if path == "/points" else ".ag-root").first).to_be_visible()
             assert await page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), path
             await page.screenshot(path=SHOTS / f"{path.strip('/') or 'dashboard'}_{scheme}_{size}.png")
-            found[path] = await serious(page)
+            if (scheme, size) in AXE_LOOKS_AT:
+                found[path] = await serious(page)
         assert {path: faults for path, faults in found.items() if faults} == {}
 
 

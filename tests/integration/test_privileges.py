@@ -15,8 +15,12 @@ import pytest
 from psycopg.conninfo import make_conninfo
 from psycopg.errors import InsufficientPrivilege, RaiseException
 
-from bacpipes import history, migrate
+from bacpipes import history, migrate, tokens, users
+from bacpipes.database import connect
 from bacpipes.embedded import EmbeddedBroker
+from bacpipes.exporter import point_store, sessions
+from bacpipes.mqtt import config as mqtt_config
+from bacpipes.points.edit import ConflictError
 from bacpipes.settings import Settings
 from bacpipes.tokens import Role
 from conftest import make_settings
@@ -185,6 +189,46 @@ async def test_the_exporter_serves_and_queues(site_database: Database) -> None:
         reasons = (await http.get("/readyz")).json()["reasons"]
         assert not [reason for reason in reasons if reason["component"] in ("database", "schema")]
     assert execute(site_database.url(OWNER), "SELECT count(*) FROM audit WHERE action LIKE 'write%'")[0][0] >= 1
+
+
+async def test_the_page_does_its_work_as_the_exporter(site_database: Database) -> None:
+    add_building(site_database.url(OWNER))
+    settings = site_database.settings(EXPORTER)
+    async with await connect(site_database.settings(WORKER), "test") as connection:
+        token = await users.first_token(connection, "test")
+        await tokens.create(connection, "old", Role.VIEWER, None, "test")
+    async with in_process(settings) as (app, _), await connect(settings, "test") as connection:
+        await users.use_first_token(connection, token, "root", "a long enough password")
+        account = await users.find(connection, "root")
+        assert account is not None
+        secret = await sessions.start(app.state.store, account, 1.0, None)
+        found = await sessions.find(app.state.store, secret)
+        assert found is not None
+        await sessions.end(app.state.store, found.digest)
+        await users.add(connection, "vera", Role.VIEWER, "a long enough password", "test")
+        await users.set_role(connection, "vera", Role.OPERATOR, "test")
+        await users.set_password(connection, "vera", "another long password", "test")
+        await users.set_disabled(connection, "vera", "test", disabled=True)
+        await tokens.create(connection, "new", Role.VIEWER, None, "test")
+        await tokens.revoke(connection, "old", "test")
+        await mqtt_config.save(
+            connection, settings, {"broker": "elsewhere", "password": "x", "username": "y"}, actor="t"
+        )
+        (row,) = await app.state.store.rows("page_point", {"site": settings.site_id, "point": 2})
+        assert row["dis"] == "HumiditySetpoint"
+        for name in ("page_writes", "page_dashboard", "page_last_write", "page_held", "page_addresses"):
+            await app.state.store.rows(name, {"site": settings.site_id, "point": 2, "limit": 5})
+        before = {row["id"]: row["updated_at"] for row in await point_store.rows(app.state.store, settings)}
+        changes = {2: {"dis": "renamed"}}
+        plan = await point_store.change(settings, changes, {2: before[2]}, "test", dry_run=False)
+        assert plan.applied
+        with pytest.raises(ConflictError):
+            await point_store.change(settings, changes, {2: before[2]}, "test", dry_run=False)
+        text = (await point_store.export(settings)).replace("analog-input,101", "analog-input,102")
+        _, imported = await point_store.import_file(settings, text.encode(), "file", "test", prune=True, dry_run=False)
+        assert imported is not None
+        assert imported.applied, imported.problems
+    assert execute(site_database.url(OWNER), "SELECT dis FROM point WHERE id = 2") == [("renamed",)]
 
 
 @pytest.mark.parametrize(
