@@ -61,15 +61,20 @@ async def test_a_trend_that_can_not_be_is_refused(
     assert (answer.status_code, answer.json()["parameter"]) == (400, culprit)
 
 
+@pytest.mark.parametrize("origin", ["database", "environment"])
 async def test_the_stream_hands_on_what_the_broker_delivers(
-    settings: Settings, database_url: str, broker: EmbeddedBroker
+    settings: Settings, database_url: str, broker: EmbeddedBroker, origin: str
 ) -> None:
+    """Also at a provisioned site, where the exporter has its broker from the environment and nothing to write on."""
     username, password = broker.credentials
-    async with await connect(settings, "test") as connection:
-        changes = {"enabled": True, "broker": LOOPBACK, "port": broker.port, "username": username, "password": password}
-        await mqtt_config.save(connection, settings, changes, actor="test")
+    changes = {"enabled": True, "broker": LOOPBACK, "port": broker.port, "username": username, "password": password}
+    variables = {f"MQTT_{name.upper()}": str(value) for name, value in changes.items()} | {"STATE_DIR": "/proc"}
+    if origin == "database":
+        variables = {}
+        async with await connect(settings, "test") as connection:
+            await mqtt_config.save(connection, settings, changes, actor="test")
     headers = await make_token(database_url, "reader", Role.VIEWER)
-    exporter = Exporter(settings)
+    exporter = Exporter(settings, **variables)
     await asyncio.to_thread(exporter.__enter__)
     try:
         async with (
