@@ -79,6 +79,10 @@ class Settings(BaseSettings):
     # Exporter and the worker's own status page
     http_host: str = Field("127.0.0.1", description="address on which the exporter listens")
     http_port: int = Field(3001, ge=0, le=65535, description="port of the exporter")
+    session_hours: float = Field(12.0, gt=0, le=720, description="hours after which a login on the page ends")
+    points_owner: Literal["page", "inventory"] = Field(
+        "page", description="who owns the points: `inventory` makes them read-only on the page"
+    )
     worker_http_host: str = Field("127.0.0.1", description="address of the worker's own status page; keep it local")
     worker_http_port: int = Field(9109, ge=0, le=65535, description="port of the worker's own status page")
     secret_key: SecretStr | None = Field(

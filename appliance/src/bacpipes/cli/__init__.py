@@ -25,6 +25,7 @@ COMMANDS = {
     "audit": "audit",
     "mqtt": "mqtt",
     "token": "token",
+    "user": "user",
     "reconcile": "reconcile",
     "central": "central",
 }

@@ -51,23 +51,31 @@ class Sender:
 
     name: str
     ip: str | None
+    channel: str = "api"  # ``page`` for somebody who is logged in
 
     @property
     def actor(self) -> str:
         """As it stands in ``created_by`` and in the audit trail."""
-        return f"api:{self.name}"
+        return f"{self.channel}:{self.name}"
 
 
 @router.post("/api/bacnet/write")
 async def write(request: Request, who: Annotated[Identity, Depends(require(Role.OPERATOR))]) -> Response:
     """Queue a write command and answer with its result; 202 where it is not there within 30 s."""
-    began = time.monotonic()
     take(request.query_params.multi_items(), ())
-    settings: Settings = request.app.state.settings
-    store: Store = request.app.state.store
     fields = read_fields(await read_body(request))
+    channel = "api" if who.session is None else "page"
+    sender = Sender(who.name, request.client.host if request.client else None, channel)
+    status, result = await submit(request.app.state, fields, sender)
+    return JSONResponse(result, status)
+
+
+async def submit(state: Any, fields: dict[str, Any], sender: Sender) -> tuple[int, dict[str, Any]]:
+    """Queue a command given as its payload; HTTP status and result, or `Problem` where it is no command."""
+    began = time.monotonic()
+    settings: Settings = state.settings
+    store: Store = state.store
     command = _command(fields, settings)
-    sender = Sender(who.name, request.client.host if request.client else None)
     async with store.connection() as connection:
         key = (command.device_id, command.object_type, command.object_instance)
         point = await find_point(connection, settings.site_id, *key)
@@ -76,10 +84,10 @@ async def write(request: Request, who: Annotated[Identity, Depends(require(Role.
             result = refused_result(command, settings.site_id, violations, began)
             detail = [sender.actor, "write.refused", command.job_id, Jsonb(result)]
             await connection.execute(query("exporter_audit"), detail)
-            return JSONResponse(result)
+            return 200, result
         assert point is not None  # noqa: S101 - else it was refused
         await _queue(connection, command, point, settings, sender)
-    return await _result(store, request.app.state.news, command.job_id, request.app.state.stopping)
+    return await _result(store, state.news, command.job_id, state.stopping)
 
 
 async def read_body(request: Request) -> bytes:
@@ -196,7 +204,7 @@ async def require_same(connection: Connection, row: dict[str, Any]) -> None:
         )
 
 
-async def _result(store: Store, news: News, job_id: str, stopping: asyncio.Event) -> Response:
+async def _result(store: Store, news: News, job_id: str, stopping: asyncio.Event) -> tuple[int, dict[str, Any]]:
     """Wait for the worker's answer; the database may come and go meanwhile, the command is safe in the queue."""
     deadline = time.monotonic() + WAIT_FOR_RESULT
     while (left := deadline - time.monotonic()) > 0 and not stopping.is_set():
@@ -206,6 +214,6 @@ async def _result(store: Store, news: News, job_id: str, stopping: asyncio.Event
         except DATABASE_ERRORS:
             row = None
         if row is not None:
-            return JSONResponse(row[0])
+            return 200, row[0]
         await news.wait("write_results", min(left, LOOK_EVERY))
-    return JSONResponse({"jobId": job_id, "status": "pending"}, 202)
+    return 202, {"jobId": job_id, "status": "pending"}

@@ -120,12 +120,13 @@ def write_points(stream: TextIO, rows: Iterable[PointRow], site: str) -> int:
     writer.writerow(COLUMNS)
     count = 0
     for row in rows:
-        writer.writerow(_cells(row, site))
+        writer.writerow(cells(row, site))
         count += 1
     return count
 
 
-def _cells(row: PointRow, site: str) -> list[str]:
+def cells(row: PointRow, site: str) -> list[str]:
+    """A row's cells, in the order of `COLUMNS`."""
     texts = (protect_text(text) for text in (row.name, row.dis, row.units))
     tags = (protect_text(tag or "") for tag in row.tags)
     named = row.tags != NO_TAGS

@@ -27,6 +27,7 @@ from bacpipes.worker import log_store
 from bacpipes.worker.committer import Committer
 from bacpipes.worker.control import Control
 from bacpipes.worker.grid import Grid
+from bacpipes.worker.local_api import LocalApi
 from bacpipes.worker.poller import INSTANT, DevicePoller, gaps_since
 from bacpipes.worker.publisher import Publisher
 from bacpipes.worker.reader import DeviceReader, Facts, by_device
@@ -72,9 +73,13 @@ class Worker:
     async def run(self, stop: asyncio.Event) -> None:
         """Until ``stop``; raise where this worker must not or can't go on."""
         settings, self._stop = self._settings, stop
-        status = StatusServer(settings.worker_http_host, settings.worker_http_port, self._render, self.reasons)
+        local = LocalApi(settings, self._bacnet, lambda: self._mqtt)
+        status = StatusServer(
+            settings.worker_http_host, settings.worker_http_port, self._render, self.reasons, local.routes
+        )
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(status)
+            stack.push_async_callback(local.close)
             stack.push_async_callback(self._control.close)
             connection = await self._control.open(stop)
             if connection is None or not await self._open_bacnet(stop, stack):
