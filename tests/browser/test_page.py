@@ -182,6 +182,45 @@ async def test_a_write_and_its_release(browser: Browser, site: Site, exporter: E
         await expect(rows.filter(has_text="too dry")).to_have_count(3)
 
 
+async def test_a_value_is_given_back_in_time_and_by_the_stop(
+    browser: Browser, site: Site, exporter: Exporter, people: None
+) -> None:
+    setpoint = site.building.commanded(AHU, "analog-value", 120)
+
+    async def write(page: Any, value: str, minutes: str) -> None:
+        await page.get_by_label(f"Write {SETPOINT}").click()
+        await page.get_by_label("Value").fill(value)
+        await page.get_by_label("Give back after, minutes").fill(minutes)
+        await page.get_by_label("Reason").fill("a trial")
+        await page.get_by_role("button", name="Write", exact=True).click()
+        await page.get_by_role("button", name="Yes, write").click()
+
+    async with visit(browser, exporter, "otto") as window:
+        page = await window.open("/monitor")
+        await write(page, "66", "0.1")
+        await expect(page.locator("[data-result]")).to_contain_text("read back 66")
+        await until(lambda: setpoint.slot(8) is None, "the release in time")
+        page = await window.open("/monitor")
+        await write(page, "67", "60")
+        await expect(page.locator("[data-result]")).to_contain_text("read back 67")
+        page = await window.open("/writes")
+        await page.get_by_role("button", name="Stop all writes").click()
+        await page.get_by_label("Reason").fill("a coil froze")
+        await page.get_by_role("button", name="Yes, stop").click()
+        await expect(page.locator("[data-stop]")).to_contain_text("by page:otto: a coil froze.")
+        await until(lambda: setpoint.slot(8) is None, "the release by the stop")
+        page = await window.open("/")
+        await expect(page.locator("[data-finding]").first).to_contain_text("Writes are stopped since")
+        page = await window.open("/monitor")
+        await write(page, "68", "60")
+        await expect(page.locator("[data-result]")).to_contain_text("stopped")
+        assert setpoint.slot(8) is None
+        page = await window.open("/writes")
+        await page.get_by_role("button", name="Lift the stop").click()
+        await page.get_by_role("button", name="Yes, lift it").click()
+        await expect(page.get_by_role("button", name="Stop all writes")).to_be_visible()
+
+
 async def test_a_viewer_is_refused(browser: Browser, site: Site, exporter: Exporter, people: None) -> None:
     async with visit(browser, exporter, "vera") as window:
         page = await window.open("/points")

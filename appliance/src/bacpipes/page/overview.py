@@ -13,11 +13,13 @@ from bacpipes.exporter.health import Health
 from bacpipes.exporter.problem import DATABASE_ERRORS, reason_of
 from bacpipes.exporter.store import Store
 from bacpipes.exporter.worker import WorkerPage
+from bacpipes.page.stop import told
 from bacpipes.points.report import counted
 from bacpipes.settings import Settings
+from bacpipes.writes.stop import Stop
 
 QUERIES = {"numbers": "page_dashboard", "last_write": "page_last_write"}  # they take the site
-SHARED = {"silent": "doctor_devices", "points": "doctor_points"}  # the doctor's; they take nothing
+SHARED = {"silent": "doctor_devices", "points": "doctor_points", "stop": "site_stop"}  # they take nothing
 NO_POINT = "Import a list under Points, or find devices under Discovery."
 
 
@@ -59,6 +61,7 @@ async def gather(store: Store, worker: WorkerPage, health: Health, settings: Set
         found.numbers = rows["numbers"][0]
         found.last_write = next(iter(rows["last_write"]), None)
         found.silent = len(rows["silent"])
+        found.findings += _stopped(Stop(*rows["stop"][0].values()))
         found.findings += _judge(found.numbers, rows["silent"], rows["points"][0], settings)
     if found.broker and not found.broker["enabled"]:
         found.findings.append(Finding("warning", "MQTT is switched off: nothing is published.", "See Settings."))
@@ -107,6 +110,11 @@ def _judge(
         text = f"{points['unlimited']} writable analog points have no limits; writes to them are refused."
         found.append(Finding("warning", text, "Give them a minimum or maximum under Points."))
     return found
+
+
+def _stopped(now: Stop) -> list[Finding]:
+    remedy = "Lift the stop under Writes once its reason is gone."
+    return [Finding("bad", told(now), remedy)] if now.stopped else []
 
 
 def success_rate(numbers: dict[str, Any]) -> float | None:

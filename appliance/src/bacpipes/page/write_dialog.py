@@ -61,6 +61,8 @@ class WriteDialog:
             floor = settings().write_priority_floor
             choices = {n: f"{n} {slots.LEVELS.get(n, '')}".strip() for n in range(floor, LOWEST_PRIORITY + 1)}
             self._priority = ui.select(choices, value=floor, label="Priority")
+            self._minutes = ui.number("Give back after, minutes", precision=1, min=0.1, max=44640)
+            self._minutes.props('hint="empty: it stays until it is released"')
             self._reason = ui.input("Reason").props("maxlength=200")
         with ui.element("div").classes("bar"):
             ui.button("Write", icon="edit", on_click=lambda: self._confirm(release=False))
@@ -93,10 +95,12 @@ class WriteDialog:
             return
         if not reason:
             return
+        minutes = None if release else self._minutes.value
         name, priority = self._point["dis"] or self._point["name"], self._priority.value
         question = f"Release priority {priority} of {name}?"
         if not release:
             question = f"Write {slots.shown(float(value), self._point)} to {name} at priority {priority}?"
+            question += f" It is given back after {minutes:g} minutes." if minutes else ""
         with ui.dialog() as confirm, ui.card().classes("panel"):
             ui.label(question).classes("heading")
             with ui.element("div").classes("bar"):
@@ -105,13 +109,13 @@ class WriteDialog:
 
                 async def yes() -> None:
                     confirm.close()
-                    await self._send(release=release, value=value, reason=reason)
+                    await self._send(release=release, value=value, reason=reason, minutes=minutes)
 
                 ui.button("Yes, release" if release else "Yes, write", on_click=yes).props("data-confirm")
         confirm.on_value_change(lambda event: None if event.value else confirm.delete())
         confirm.open()
 
-    async def _send(self, *, release: bool, value: Any, reason: str) -> None:
+    async def _send(self, *, release: bool, value: Any, reason: str, minutes: float | None) -> None:
         await self._visitor.require(Role.OPERATOR)
         point = self._point
         fields = {
@@ -123,6 +127,8 @@ class WriteDialog:
             "reason": reason,
             **({"release": True} if release else {"value": float(value)}),
         }
+        if minutes:
+            fields["releaseAfter"] = minutes * 60
         if point["haystack_name"]:
             fields["haystackName"] = point["haystack_name"]
         self._say("The command is on its way …", "")

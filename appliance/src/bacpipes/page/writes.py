@@ -6,6 +6,7 @@ from fastapi import Request
 from nicegui import ui
 
 from bacpipes.exporter.problem import DATABASE_ERRORS, reason_of
+from bacpipes.page import stop
 from bacpipes.page.context import settings, store
 from bacpipes.page.frame import frame
 
@@ -29,7 +30,8 @@ def register() -> None:
 
     @ui.page("/writes")
     async def page(request: Request) -> None:
-        with frame(request, "Writes"):
+        with frame(request, "Writes") as visitor:
+            await stop.panel(visitor)
             with ui.element("div").classes("bar"):
                 search = ui.input("Filter").props("clearable dense debounce=150").classes("grow")
                 refresh = ui.button(icon="refresh").props('flat round aria-label="Load again"')
