@@ -38,6 +38,7 @@ START = datetime.now(UTC).replace(microsecond=0) - timedelta(
     minutes=110
 )  # later than what the aggregates count as late
 MONTH = 30 * 86400
+Copies = list[tuple[str, list[str]]]  # statement, lines
 
 
 def single(value: float) -> float:
@@ -88,9 +89,11 @@ def measure(engine: str, url: str, readings: int) -> None:
         polls = readings // POINTS
         for name, work in (("bare COPY", bare), ("reading_batch", batches), ("live", live)):
             connection.execute("TRUNCATE reading")
-            timed(engine, name, connection, readings, lambda work=work: work(connection, polls))
+            copies = work(connection, polls)
+            timed(engine, name, connection, readings, lambda copies=copies: copy_in(connection, copies))
         # both lanes bring every reading: the complete lane completes what the live lane brought
-        timed(engine, "reading_batch after live", connection, readings, lambda: batches(connection, polls))
+        copies = batches(connection, polls)
+        timed(engine, "reading_batch after live", connection, readings, lambda: copy_in(connection, copies))
         (rows,) = connection.execute("SELECT count(*) FROM reading").fetchone() or (0,)
         assert rows == polls * POINTS, rows
         assert connection.execute("SELECT count(*) FROM quarantine").fetchone() == (0,)
@@ -108,7 +111,7 @@ def at(poll: int) -> datetime:
     return START + timedelta(seconds=15 * poll)
 
 
-def bare(connection: psycopg.Connection[Any], polls: int) -> None:
+def bare(connection: psycopg.Connection[Any], polls: int) -> Copies:
     number = connection.execute("SELECT number FROM site").fetchone()
     assert number is not None
     lines = [
@@ -116,10 +119,10 @@ def bare(connection: psycopg.Connection[Any], polls: int) -> None:
         for poll in range(polls)
         for point in range(1, POINTS + 1)
     ]
-    copy_in(connection, "COPY reading (time, site, point_id, value, quality, reason, poll_duration, poll_cycle)", lines)
+    return [("COPY reading (time, site, point_id, value, quality, reason, poll_duration, poll_cycle)", lines)]
 
 
-def batches(connection: psycopg.Connection[Any], polls: int) -> None:
+def batches(connection: psycopg.Connection[Any], polls: int) -> Copies:
     numbers = ",".join(str(point) for point in range(1, POINTS + 1))
     zeros = ",".join("0" for _ in range(POINTS))
     values = ",".join(str(20 + point / 100) for point in range(1, POINTS + 1))
@@ -128,10 +131,10 @@ def batches(connection: psycopg.Connection[Any], polls: int) -> None:
         for poll in range(polls)
     ]
     columns = "seq, site_id, base_time, poll_cycle, poll_duration, point_id, offset_ms, value"
-    copy_in(connection, f"COPY reading_batch ({columns})", lines)
+    return [(f"COPY reading_batch ({columns})", lines)]
 
 
-def live(connection: psycopg.Connection[Any], polls: int) -> None:
+def live(connection: psycopg.Connection[Any], polls: int) -> Copies:
     """Messages as the publisher makes them, in COPYs of 1,000 as Telegraf does."""
     lines = []
     for poll in range(polls):
@@ -144,14 +147,15 @@ def live(connection: psycopg.Connection[Any], polls: int) -> None:
             }  # fmt: skip
             payload = base64.b64encode(json.dumps(message, ensure_ascii=False).encode()).decode()
             lines.append(f"{moment}\tduxton/ahu_1/analoginput{point}/presentValue\t{payload}\n")
-    for first in range(0, len(lines), 1000):
-        copy_in(connection, "COPY landing.live", lines[first : first + 1000])
+    return [("COPY landing.live", lines[first : first + 1000]) for first in range(0, len(lines), 1000)]
 
 
-def copy_in(connection: psycopg.Connection[Any], statement: str, lines: list[str]) -> None:
-    with connection.cursor().copy(f"{statement} FROM STDIN".encode()) as copy:
-        for first in range(0, len(lines), 500):
-            copy.write("".join(lines[first : first + 500]))
+def copy_in(connection: psycopg.Connection[Any], copies: Copies) -> None:
+    """Each COPY is a transaction."""
+    for statement, lines in copies:
+        with connection.cursor().copy(f"{statement} FROM STDIN".encode()) as copy:
+            for first in range(0, len(lines), 500):
+                copy.write("".join(lines[first : first + 500]))
 
 
 # --- the wire
