@@ -166,8 +166,9 @@ class Worker:
         self._mqtt, self._committer = mqtt, committer
         await committer.recover(stop)
         last = await log_store.last_slots(connection, settings.phase_of)
-        self._record_absence(last)
-        self._start_pollers(last)
+        now = time.time()  # one moment for both: a slot that begins in between must be polled, or be a gap
+        self._record_absence(last, now)
+        self._start_pollers(last, now)
         await self._tell_central(connection)
         logger.info(
             "worker runs", site=settings.site_id, points=len(self._directory.enabled), devices=len(self._pollers)
@@ -187,8 +188,8 @@ class Worker:
     def _switched_off(self, config: MqttConfig) -> bool:
         return not config.enabled and config is not UNUSABLE
 
-    def _record_absence(self, last: dict[int, float]) -> None:
-        gaps = gaps_since(last, self._directory.enabled, self._settings.phase_of, time.time(), NOT_RUNNING)
+    def _record_absence(self, last: dict[int, float], now: float) -> None:
+        gaps = gaps_since(last, self._directory.enabled, self._settings.phase_of, now, NOT_RUNNING)
         if gaps and self._committer is not None:
             logger.warning(
                 "scheduled reads were missed", reason=NOT_RUNNING, gaps=len(gaps), since=min(g.start for g in gaps)
@@ -262,7 +263,7 @@ class Worker:
             async with await connect(self._settings, "reload") as connection:
                 if table != "mqtt_config":
                     await self._directory.load(connection)
-                    self._start_pollers({})
+                    self._start_pollers({}, time.time())
                     await self._tell_central(connection)
                 if table in ("mqtt_config", "*") and (config := await self._load_mqtt(connection)):
                     publisher.switched_off = self._switched_off(config)
@@ -279,7 +280,7 @@ class Worker:
             self._shipper.metadata_changed()
         await connection.execute("SELECT log_metadata(%s)", [self._settings.site_id])
 
-    def _start_pollers(self, last: dict[int, float]) -> None:
+    def _start_pollers(self, last: dict[int, float], now: float) -> None:
         """One poller a device; those that go on keep their place in the grid."""
         groups = dict(by_device(self._directory.enabled))
         before: dict[int, dict[int, int]] = {}
@@ -293,7 +294,7 @@ class Worker:
             if device.id not in self._pollers:
                 reader = DeviceReader(self._bacnet, device, self._learnt)
                 poller = DevicePoller(reader, self._settings.phase_of, self._deliver)
-                poller.polled = before.get(device.id) or self._polled(points, last)
+                poller.polled = before.get(device.id) or self._polled(points, last, now)
                 task = asyncio.create_task(poller.run(), name=f"poller {device.device_id}")
                 task.add_done_callback(self._poller_ended)
                 self._pollers[device.id] = (poller, task)
@@ -319,15 +320,16 @@ class Worker:
             self._failure = error
             self._stop.set()
 
-    def _polled(self, points: list[Point], last: dict[int, float]) -> dict[int, int]:
-        """The intervals whose present slot an earlier run has polled."""
-        now = time.time()
+    def _polled(self, points: list[Point], last: dict[int, float], now: float) -> dict[int, int]:
+        """The last slot of each interval that is done with: the present one, where an earlier run has polled it, else
+        the one before."""
         slots = {i: Grid(i, self._settings.phase_of(i)) for i in {point.interval for point in points}}
-        return {
-            interval: grid.cycle(now)
-            for interval, grid in slots.items()
-            if all(grid.cycle(last.get(p.id, 0) - INSTANT) >= grid.cycle(now) for p in points if p.interval == interval)
-        }
+        done: dict[int, int] = {}
+        for interval, grid in slots.items():
+            present = grid.cycle(now)
+            ends = (last.get(point.id, 0) - INSTANT for point in points if point.interval == interval)
+            done[interval] = present if all(grid.cycle(end) >= present for end in ends) else present - 1
+        return done
 
     def _deliver(self, batch: Batch) -> None:
         if self._committer is not None:
