@@ -51,7 +51,8 @@ test-lab: $(FLEET)  ## the lab from nothing, onboarding twice, verification with
 	@$(PYTHON) tests/setup_host.py lab-tests
 	$(LAB) test $(ARGS)
 
-test-faults: $(FLEET)  ## the long tests: onboarding that is killed at many points, every role played again and again (root)
+test-faults: $(READY) $(FLEET)  ## the long tests: the appliance under fire, onboarding that is killed, every role again and again (root)
+	$(BIN)/pytest -m faults -s tests/integration/test_faults.py
 	@$(PYTHON) tests/setup_host.py lab
 	$(LAB) test -m faults
 	$(LAB) molecule --long
@@ -70,9 +71,9 @@ lab-down: $(FLEET)  ## take every trace of the lab away (root)
 lab-status: $(FLEET)  ## what of the lab runs
 	$(LAB) status
 
-bench: $(READY)  ## measures worker, MQTT and export on this machine; docs/benchmarks.md has the figures
+bench: $(READY)  ## measures worker, MQTT, export and central on this machine; docs/benchmarks.md has the figures
 	@$(BIN)/python tests/setup_host.py packages
-	for part in worker mqtt_publish export live_lane; do PYTHONPATH=tests $(BIN)/python tests/bench/$$part.py || exit 1; done
+	for part in worker mqtt_publish export central live_lane page; do PYTHONPATH=tests $(BIN)/python tests/bench/$$part.py || exit 1; done
 
 lint: $(READY)  ## style and types
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

@@ -36,13 +36,13 @@ def postgres() -> Iterator[EmbeddedPostgres]:
 @pytest.fixture
 def empty_database_url(postgres: EmbeddedPostgres) -> Iterator[str]:
     """A database without our schema."""
-    yield from _database(postgres, "template1")
+    yield from database_from(postgres, "template1")
 
 
 @pytest.fixture
 def database_url(postgres: EmbeddedPostgres) -> Iterator[str]:
     """A database with our schema and nothing in it."""
-    yield from _database(postgres, "migrated")
+    yield from database_from(postgres, "migrated")
 
 
 @pytest.fixture(scope="session")
@@ -84,11 +84,13 @@ def make_settings(database_url: str, state_dir: Path, **more: object) -> Setting
     return Settings(**(values | {"database_url": database_url, "state_dir": state_dir} | more))  # type: ignore[arg-type]
 
 
-def _database(server: EmbeddedPostgres, template: str) -> Iterator[str]:
+def database_from(server: EmbeddedPostgres, template: str) -> Iterator[str]:
+    """A database of its own, made from a template."""
     name = f"test_{next(_numbers)}"
     with psycopg.connect(server.url(), autocommit=True) as connection:
         connection.execute(
             sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
         )
-        yield server.url(name)
+    yield server.url(name)
+    with psycopg.connect(server.url(), autocommit=True) as connection:  # a test may have crashed the server
         connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))

@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 # command that proves it → Debian package
-PACKAGES = {"mosquitto": "mosquitto", "node": "nodejs", "npm": "npm"}
+PACKAGES = {"chromium": "chromium", "mosquitto": "mosquitto", "node": "nodejs", "npm": "npm"}
 ROOT_PACKAGES = {"debootstrap": "debootstrap"}  # a root with PostgreSQL 17 and TimescaleDB; without root it can't run
 
 

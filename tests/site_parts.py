@@ -7,22 +7,22 @@ import os
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterable
-from contextlib import AsyncExitStack
+from collections.abc import Iterable, Iterator
+from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Self
 
 import psycopg
 
 from bacpipes.database import connect
-from bacpipes.embedded import LOOPBACK, EmbeddedBroker, free_port
+from bacpipes.embedded import LOOPBACK, EmbeddedBroker, EmbeddedPostgres, free_port
 from bacpipes.mqtt import config as mqtt_config
 from bacpipes.points import importer as points_import
 from bacpipes.points.csv_file import read_points
 from bacpipes.settings import Settings
 from bacpipes.simulator.building import Building
 from bacpipes.worker.service import Worker
-from mqtt_parts import Observer, until
+from mqtt_parts import WITHIN, Observer, until
 
 BASE = f"127.0.{30 + os.getpid() % 200}.1"  # so that two runs on one machine do not meet
 AHU = 12345
@@ -35,17 +35,20 @@ SENSOR_TOPIC = "duxton/ahu_1/analoginput101/presentValue"
 class Site:
     """``async with Site(settings, broker) as site``: points of the named devices, polled every second."""
 
-    def __init__(self, settings: Settings, broker: EmbeddedBroker, *, devices: Iterable[int] = (AHU,)) -> None:
+    def __init__(
+        self, settings: Settings, broker: EmbeddedBroker, *, devices: Iterable[int] = (AHU,), boxes: int = 1
+    ) -> None:
         ports = {"bacnet_address": f"{LOOPBACK}:{47900 + os.getpid() % 90}", "worker_http_port": free_port()}
         self.settings = settings.model_copy(update=ports)
         self.broker = broker
         self._devices = set(devices)
+        self._boxes = boxes
         self._stack = AsyncExitStack()
         self._stop = asyncio.Event()
         self._worker: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        self.building = await self._stack.enter_async_context(Building(base=BASE, vavs=1, tick=0.1))
+        self.building = await self._stack.enter_async_context(Building(base=BASE, vavs=self._boxes, tick=0.1))
         await asyncio.to_thread(self.import_points)
         username, password = self.broker.credentials
         async with await connect(self.settings, "test") as connection:
@@ -131,7 +134,7 @@ class Site:
         """The first row of a query."""
         return self.database.execute(sql, list(parameters)).fetchone()
 
-    async def readings(self, count: int = 1) -> None:
+    async def readings(self, count: int = 1, within: float = WITHIN) -> None:
         """Wait until every enabled point has this many rows in history, and as many were published."""
 
         def enough() -> bool:
@@ -141,7 +144,7 @@ class Site:
             )[0]
             return bool(polled >= count and len(self.published(SETPOINT_TOPIC)) >= count)
 
-        await until(enough, f"{count} readings of every point")
+        await until(enough, f"{count} readings of every point", within)
 
     def published(self, topic: str) -> list[dict[str, Any]]:
         """The payloads that came on a topic, in order."""
@@ -165,3 +168,16 @@ class Site:
     async def write(self, **fields: Any) -> dict[str, Any]:
         """Publish a command and return its result."""
         return await self.result(self.command(**fields))
+
+
+@contextmanager
+def database_away(server: EmbeddedPostgres, settings: Settings) -> Iterator[None]:
+    """Cut every connection to the site's database and let no new one in."""
+    name = psycopg.conninfo.conninfo_to_dict(settings.database_url.get_secret_value())["dbname"]
+    with psycopg.connect(server.url(), autocommit=True) as admin:
+        admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")  # type: ignore[arg-type]
+        admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
+        try:
+            yield
+        finally:
+            admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")  # type: ignore[arg-type]

@@ -42,6 +42,15 @@ async def settled(url: str, job: str) -> str:
     return status(url, job)
 
 
+async def test_a_value_is_given_back_after_the_time_that_central_names(site: Site, central_url: str) -> None:
+    timed = QUEUE.replace("expires_at)", "expires_at, release_after)").replace(" FROM point", ", 1 FROM point")
+    execute(central_url, timed, ["short", 72.0, "0 s", None])
+    assert await settled(central_url, "short") == "completed"
+    assert site.building.writes[0].value == 72.0
+    commanded = site.building.commanded(AHU, "analog-value", 120)
+    await until(lambda: commanded.slot(8) is None, "the release")
+
+
 async def test_an_insert_at_central_is_executed_at_the_device_once(site: Site, central_url: str) -> None:
     queue(central_url, "first", 70.0)
     assert await settled(central_url, "first") == "completed"

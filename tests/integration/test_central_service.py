@@ -9,6 +9,7 @@ import httpx
 import psycopg
 import pytest
 from fastapi import FastAPI
+from psycopg.conninfo import make_conninfo
 
 from bacpipes.central import dispatcher
 from bacpipes.central.app import create_app
@@ -41,7 +42,8 @@ async def service(
     with psycopg.connect(central_url, autocommit=True) as connection:
         bring_metadata(connection)
         register(connection, "macau")
-    app = create_app(central_settings(central_url, tmp_path))
+        connection.execute("ALTER ROLE central_service LOGIN")
+    app = create_app(central_settings(make_conninfo(central_url, user="central_service"), tmp_path))
     headers = await make_token(central_url, "operator", Role.OPERATOR)
     transport = httpx.ASGITransport(app, client=("127.0.0.1", 50000))
     async with (

@@ -125,6 +125,21 @@ async def test_trimming_waits_for_an_active_shipper_only(linked: Settings) -> No
         assert await log_store.entries_after(connection, 0, 10) == []
 
 
+async def test_where_central_follows_the_log_itself_the_rest_is_sent(linked: Settings, central_url: str) -> None:
+    await commit(linked, 1.0)
+    async with shipping(linked.model_copy(update={"ship_readings": False})) as shipper:
+        async with await connect(linked, "test") as connection:
+            await connection.execute(
+                "INSERT INTO write_results (job_id, site_id, success, result) VALUES ('j', 'duxton', true, '{}')"
+            )
+        shipper.wake()
+        await until(lambda: execute(central_url, "SELECT job_id FROM write_results") == [("j",)], "the result")
+    assert execute(central_url, "SELECT id FROM point") == [(1,)]
+    assert execute(central_url, ALL) == []
+    found = "SELECT active FROM follower WHERE name = 'shipper'"
+    assert execute(linked.database_url.get_secret_value(), found) == [(False,)]
+
+
 async def test_a_site_that_is_not_registered_is_told_so(linked: Settings, central_url: str) -> None:
     execute(central_url, "DELETE FROM site")
     async with shipping(linked) as shipper:

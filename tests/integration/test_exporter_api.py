@@ -330,7 +330,7 @@ async def test_what_the_queue_cannot_carry_is_refused_here_in_the_results_form(
         ({"priority": "8"}, "priority"),
         ({"priority": 2**40}, "priority"),
         ({"priorty": 9}, "priorty"),
-        ({"releaseAfter": 60}, "releaseAfter"),
+        ({"releaseAfter": 0}, "releaseAfter"),
         ({"siteId": "klcc"}, "siteId"),
         ({"timestamp": "yesterday"}, "timestamp"),
         ({"jobId": ""}, "jobId"),

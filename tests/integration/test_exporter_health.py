@@ -11,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
+from bacpipes import schema
 from bacpipes.embedded import EmbeddedPostgres, free_port
 from bacpipes.errors import ExitCode
 from bacpipes.exporter import health
@@ -88,7 +89,7 @@ async def test_a_newer_schema_is_said_and_no_data_are_given(settings: Settings, 
         told = reasons_of(await http.get("/readyz"))
         refused = await http.get("/api/points", headers=headers)
         export = await http.get("/api/timeseries/export", headers=headers)
-        execute(database_url, "UPDATE bacpipes_schema SET version_num = '0001'")
+        execute(database_url, "UPDATE bacpipes_schema SET version_num = %s", [schema.head()])
         assert (await http.get("/api/points", headers=headers)).status_code == 200
     assert "newer than this version" in told["schema"]
     assert (refused.status_code, export.status_code) == (503, 503)

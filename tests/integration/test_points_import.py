@@ -16,7 +16,7 @@ from bacpipes.cli.points import points as command
 from bacpipes.errors import InputError, SchemaError, SettingsError, UnavailableError
 from bacpipes.points.csv_file import read_points, write_points
 from bacpipes.points.importer import Plan, connection_to, import_points, load_stored
-from bacpipes.points.rows import COLUMNS, TAGS
+from bacpipes.points.rows import COLUMNS, PACE, TAGS
 
 SITE = "duxton"
 GOOD = {
@@ -361,3 +361,17 @@ def test_import_wants_one_source(environment: Path) -> None:
     assert invoke("import", "p.csv", "--with-mqtt").exit_code == 2
     missing = invoke("import", str(environment / "absent.csv"))
     assert "can't be read: No such file" in str(missing.exception)
+
+
+def test_a_points_own_pace_goes_in_and_out(connection: psycopg.Connection[Any]) -> None:
+    """Columns that came later: a file without them leaves them as they are."""
+    switch = {"object_type": "binary-value", "min": "", "max": "", "units": ""}
+    paced = switch | {"writes_per_minute": "6", "min_on": "300", "min_off": "0"}
+    assert run(connection, lines(paced)).applied
+    stored = "SELECT writes_per_minute, min_on_seconds, min_off_seconds FROM point"
+    assert connection.execute(stored).fetchone() == (6, 300, 0)
+    older = tuple(column for column in COLUMNS if column not in PACE)
+    assert run(connection, lines(switch | {"dis": "renamed"}, columns=older)).applied
+    assert connection.execute(stored).fetchone() == (6, 300, 0)
+    assert run(connection, lines(switch)).applied
+    assert connection.execute(stored).fetchone() == (None, None, None), "a blank cell is a value"

@@ -14,11 +14,17 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 from psycopg.errors import InsufficientPrivilege, RaiseException
+from test_central_ship import commit, compared, same, shipping
 
-from bacpipes import history, migrate
+from bacpipes import history, migrate, tokens, users
+from bacpipes.database import connect
 from bacpipes.embedded import EmbeddedBroker
+from bacpipes.exporter import point_store, sessions
+from bacpipes.mqtt import config as mqtt_config
+from bacpipes.points.edit import ConflictError
 from bacpipes.settings import Settings
 from bacpipes.tokens import Role
+from central_parts import site_url
 from conftest import make_settings
 from engines import NoServerError, Server, TrixieServer, database
 from exporter_parts import SETPOINT, TEMPERATURE, add_building, add_reading, execute, in_process, make_token
@@ -29,8 +35,19 @@ from site_parts import SETPOINT as SETPOINT_OBJECT
 OWNER, WORKER, EXPORTER, READER = ROLES = tuple(
     f"bacpipes_{name}" for name in ("owner", "worker", "exporter", "reader")
 )
-SECRET_TABLES = {"mqtt_config", "api_token"}
-INNER_TABLES = {"audit", "follower", "held_slot", "reading_batch", "write_claim"}
+SECRET_TABLES = {"mqtt_config", "api_token", "app_user", "app_session", "first_user_token"}
+INNER_TABLES = {
+    "audit",
+    "due_release",
+    "follower",
+    "held_slot",
+    "reading_batch",
+    "reconciliation",
+    "site_metadata",
+    "source_contact",
+    "write_claim",
+    "write_pace",
+}
 
 
 @dataclass
@@ -85,7 +102,7 @@ def site_database(server: Server, password: str, tmp_path: Path) -> Iterator[Dat
         name = psycopg.conninfo.conninfo_to_dict(conninfo)["dbname"]
         execute(conninfo, f"REVOKE ALL ON DATABASE {name} FROM PUBLIC")
         execute(conninfo, f"GRANT CONNECT ON DATABASE {name} TO {WORKER}, {EXPORTER}, {READER}")
-        execute(conninfo, f"GRANT TEMPORARY ON DATABASE {name} TO {WORKER}")
+        execute(conninfo, f"GRANT TEMPORARY ON DATABASE {name} TO {WORKER}, {EXPORTER}")
         execute(conninfo, "REVOKE ALL ON SCHEMA public FROM PUBLIC")
         found = Database(conninfo, password, tmp_path)
         migrate.migrate(found.settings(OWNER))
@@ -106,7 +123,13 @@ async def test_a_whole_site_runs_as_the_worker(site_database: Database, broker: 
         assert site.one("SELECT count(*) FROM write_results") == (3,)
         await asyncio.to_thread(site.import_points, dis="renamed")
         assert site.one("SELECT count(*) FROM point WHERE dis = 'renamed'")[0] > 0
-        for arguments in (("token", "create", "page", "--role", "viewer"), ("mqtt", "show"), ("points", "export")):
+        for arguments in (
+            ("token", "create", "page", "--role", "viewer"),
+            ("mqtt", "show"),
+            ("points", "export"),
+            ("stop",),
+            ("audit", "verify"),
+        ):
             done = await asyncio.to_thread(command, site, *arguments)
             assert done.returncode == 0, done.stderr
         told = await asyncio.to_thread(command, site, "doctor")
@@ -114,6 +137,15 @@ async def test_a_whole_site_runs_as_the_worker(site_database: Database, broker: 
         # the log's rows are deleted once they are published
         await until(lambda: site.one("SELECT count(*) FROM reading_batch")[0] < 60, "a log that stays short")
         await site.stop_worker()
+
+
+async def test_the_worker_ships_to_central(site_database: Database, central_url: str) -> None:
+    add_building(site_database.conninfo)
+    settings = site_database.settings(WORKER, central_database_url=site_url(central_url, "duxton"))
+    await commit(settings, 1.0, None)
+    async with shipping(settings):
+        await same(settings, central_url)
+    assert (await compared(settings)).differing == []
 
 
 def test_the_worker_keeps_house(site_database: Database) -> None:
@@ -135,6 +167,7 @@ def test_the_worker_keeps_house(site_database: Database) -> None:
         "TRUNCATE audit",
         "DELETE FROM audit",
         "UPDATE audit SET actor = 'somebody else'",
+        "UPDATE audit_head SET id = 0",
         "ALTER TABLE audit DISABLE TRIGGER audit_is_append_only",
         "DELETE FROM reading",
         "UPDATE reading SET value = 0",
@@ -182,26 +215,75 @@ async def test_the_exporter_serves_and_queues(site_database: Database) -> None:
         )
         answer = await posted
         assert answer.status_code == 200, answer.text
+        for method in ("POST", "GET", "DELETE"):
+            assert (await http.request(method, "/api/stop", headers=headers)).status_code == 200
         reasons = (await http.get("/readyz")).json()["reasons"]
         assert not [reason for reason in reasons if reason["component"] in ("database", "schema")]
     assert execute(site_database.url(OWNER), "SELECT count(*) FROM audit WHERE action LIKE 'write%'")[0][0] >= 1
 
 
+async def test_the_page_does_its_work_as_the_exporter(site_database: Database) -> None:
+    add_building(site_database.url(OWNER))
+    settings = site_database.settings(EXPORTER)
+    async with await connect(site_database.settings(WORKER), "test") as connection:
+        token = await users.first_token(connection, "test")
+        await tokens.create(connection, "old", Role.VIEWER, None, "test")
+    async with in_process(settings) as (app, _), await connect(settings, "test") as connection:
+        await users.use_first_token(connection, token, "root", "a long enough password")
+        account = await users.find(connection, "root")
+        assert account is not None
+        secret = await sessions.start(app.state.store, account, 1.0, None)
+        found = await sessions.find(app.state.store, secret)
+        assert found is not None
+        await sessions.end(app.state.store, found.digest)
+        await users.add(connection, "vera", Role.VIEWER, "a long enough password", "test")
+        await users.set_role(connection, "vera", Role.OPERATOR, "test")
+        await users.set_password(connection, "vera", "another long password", "test")
+        await users.set_disabled(connection, "vera", "test", disabled=True)
+        await tokens.create(connection, "new", Role.VIEWER, None, "test")
+        await tokens.revoke(connection, "old", "test")
+        await mqtt_config.save(
+            connection, settings, {"broker": "elsewhere", "password": "x", "username": "y"}, actor="t"
+        )
+        (row,) = await app.state.store.rows("page_point", {"site": settings.site_id, "point": 2})
+        assert row["dis"] == "HumiditySetpoint"
+        for name in ("page_writes", "page_dashboard", "page_last_write", "page_held", "page_addresses"):
+            await app.state.store.rows(name, {"site": settings.site_id, "point": 2, "limit": 5})
+        before = {row["id"]: row["updated_at"] for row in await point_store.rows(app.state.store, settings)}
+        changes = {2: {"dis": "renamed"}}
+        plan = await point_store.change(settings, changes, {2: before[2]}, "test", dry_run=False)
+        assert plan.applied
+        with pytest.raises(ConflictError):
+            await point_store.change(settings, changes, {2: before[2]}, "test", dry_run=False)
+        text = (await point_store.export(settings)).replace("analog-input,101", "analog-input,102")
+        _, imported = await point_store.import_file(settings, text.encode(), "file", "test", prune=True, dry_run=False)
+        assert imported is not None
+        assert imported.applied, imported.problems
+    assert execute(site_database.url(OWNER), "SELECT dis FROM point WHERE id = 2") == [("renamed",)]
+
+
 @pytest.mark.parametrize(
     "statement",
     [
-        "INSERT INTO api_token (name, role, digest) VALUES ('mine', 'admin', 'x')",
+        "DELETE FROM api_token",
         "UPDATE api_token SET role = 'admin'",
-        "SELECT password FROM mqtt_config",
+        "DELETE FROM mqtt_config",
+        "UPDATE app_user SET name = 'somebody'",
+        "DELETE FROM app_user",
+        "UPDATE app_session SET user_id = 1",
+        "INSERT INTO first_user_token (digest, expires_at) VALUES ('x', now())",
+        "UPDATE held_slot SET value = 0",
         "INSERT INTO reading (time, point_id, quality) VALUES (now(), 1, 0)",
         "UPDATE reading SET value = 0",
         "DELETE FROM reading",
-        "UPDATE point SET maximum = 1000",
+        "DELETE FROM point",
         "INSERT INTO write_claim (job_id, origin, command) VALUES ('mine', 'sql', '{}')",
         "UPDATE write_commands SET value = 0",
         "DELETE FROM write_commands",
         "DELETE FROM audit",
-        "CREATE TEMPORARY TABLE mine (n int)",
+        "UPDATE audit_head SET id = 0",
+        "DELETE FROM due_release",
+        "CREATE TABLE mine (n int)",
     ],
 )
 def test_the_exporter_may_not(site_database: Database, statement: str) -> None:

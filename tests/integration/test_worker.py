@@ -3,8 +3,7 @@
 import asyncio
 import json
 import signal
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from bacpipes.mqtt import config as mqtt_config
 from bacpipes.settings import Settings
 from bacpipes.worker.service import Worker
 from mqtt_parts import Mosquitto, until
-from site_parts import AHU, SENSOR_TOPIC, SETPOINT, SETPOINT_TOPIC, Site
+from site_parts import AHU, SENSOR_TOPIC, SETPOINT, SETPOINT_TOPIC, Site, database_away
 
 STATUS_TOPIC = "duxton/appliance/status"
 
@@ -171,19 +170,6 @@ async def test_a_broker_that_was_away_gets_every_reading(settings: Settings, tmp
                 lambda: site.one("SELECT seq FROM follower WHERE name = 'publisher'")[0] >= missed, "catches up", 40
             )
             await until(lambda: unpublished(site) == 0, "every row was heard")
-
-
-@contextmanager
-def database_away(server: EmbeddedPostgres, settings: Settings) -> Iterator[None]:
-    """Cut every connection to the site's database and let no new one in."""
-    name = psycopg.conninfo.conninfo_to_dict(settings.database_url.get_secret_value())["dbname"]
-    with psycopg.connect(server.url(), autocommit=True) as admin:
-        admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")  # type: ignore[arg-type]
-        admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
-        try:
-            yield
-        finally:
-            admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")  # type: ignore[arg-type]
 
 
 async def test_with_the_database_away_it_polls_publishes_and_spools(site: Site, postgres: EmbeddedPostgres) -> None:

@@ -58,7 +58,10 @@ def test_what_may_be_left_out() -> None:
         ({"release": "no"}, "release is not true or false"),
         ({"timestamp": "yesterday"}, "timestamp is not an ISO 8601 time"),
         ({"expiresAt": "9999-12-31T23:59:59-01:00"}, "expiresAt is not between the years 2000 and 9000"),
-        ({"releaseAfter": 60}, "releaseAfter is not supported by this version; release by a second command"),
+        ({"releaseAfter": 0.5}, "releaseAfter is not a number of seconds from 1 to 2678400"),
+        ({"releaseAfter": True}, "releaseAfter is not a number of seconds from 1 to 2678400"),
+        ({"releaseAfter": math.nan}, "releaseAfter is not a number of seconds from 1 to 2678400"),
+        ({"releaseAfter": 60, "release": True}, "releaseAfter is given for a release"),
         ({"timestamp": 1765204200}, "timestamp is not an ISO 8601 time"),
     ],
 )
@@ -80,3 +83,8 @@ def test_every_value_can_stand_in_a_payload(value: Any) -> None:
     safe = json.loads(encode({"value": json_safe(value)}))["value"]
     if isinstance(value, float) and math.isfinite(value):
         assert safe == value
+
+
+def test_a_job_is_not_named_as_a_release_is() -> None:
+    with pytest.raises(MalformedCommandError, match="jobId ends with #release, which names the release of a write"):
+        parse(json.dumps(EXAMPLE | {"jobId": "a#release"}).encode())

@@ -103,6 +103,8 @@ def test_reads_a_row() -> None:
         ({"max": "0x10"}, "max", "finite"),
         ({"min": "31"}, "min", "31 is above max 30.5"),
         ({"states": "3"}, "states", "only multi-state"),
+        ({"min_on": "60"}, "min_on", "only binary objects"),
+        ({"writes_per_minute": "-1"}, "writes_per_minute", "whole number from 0"),
         ({"object_type": "multi-state-value", "states": "0"}, "states", "whole number from 1"),
         ({"object_type": "analog-input"}, "writable", "measured"),
         ({"name": "a\x07b"}, "name", "control character"),
@@ -254,7 +256,7 @@ def test_a_missing_cell_is_told_with_its_line() -> None:
     text = lines({}) + "1001,AHU-1,10.0.0.5\n"
     file = read(text)
     assert errors(file) == [(3, "")]
-    assert "3 cells, but the header has 22" in messages(file)
+    assert "3 cells, but the header has 25" in messages(file)
 
 
 def test_blank_rows_are_passed_over_and_lines_still_count() -> None:

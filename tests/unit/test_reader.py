@@ -16,8 +16,9 @@ from bacpipes.bacnet import (
     RejectedError,
 )
 from bacpipes.points import Device
-from bacpipes.reading import Quality
-from bacpipes.worker.reader import DeviceReader, judge
+from bacpipes.reading import Quality, Reading
+from bacpipes.worker.quarantine import FIRST_TRY
+from bacpipes.worker.reader import PATIENCE, DeviceReader, judge
 from point_parts import point
 
 OBJECT = ("analog-value", 120)
@@ -62,6 +63,9 @@ class Double:
         self.faults = faults
         self.asked: list[int] = []
 
+    def points(self, *names: str) -> set[int]:
+        return {number for name in names for number in self.faults.get(name, ())}
+
     async def read_multiple(
         self, _address: str, wanted: Sequence[tuple[ObjectId, Sequence[str]]]
     ) -> list[PropertyResult]:
@@ -70,8 +74,10 @@ class Double:
             raise error
         if len(wanted) > self.faults.get("longest", 1000):
             raise AbortedError("aborted: segmentation-not-supported")
-        if any(object_id[1] == self.faults.get("poison") for object_id, _ in wanted):
+        if any(object_id[1] in self.points("poison", "poison_together") for object_id, _ in wanted):
             raise MalformedError("answer can't be decoded")
+        if any(object_id[1] in self.points("mute") for object_id, _ in wanted):
+            raise NoAnswerError("no answer from the device")
         return [
             PropertyResult(object_id, name, 1.0 if name == "present-value" else (0, 0, 0, 0))
             for object_id, names in wanted
@@ -82,8 +88,10 @@ class Double:
         self.asked.append(1)
         if error := self.faults.get("single"):
             raise error
-        if object_id[1] == self.faults.get("poison"):
+        if object_id[1] in self.points("poison"):
             raise MalformedError("answer can't be decoded")
+        if object_id[1] in self.points("mute"):
+            raise NoAnswerError("no answer from the device")
         return 1.0 if name == "present-value" else (0, 0, 0, 0)
 
 
@@ -111,7 +119,7 @@ async def test_too_long_answers_make_smaller_batches_and_are_remembered() -> Non
 
 
 async def test_one_bad_point_costs_no_other_a_reading() -> None:
-    readings = await reader(Double(poison=37)).read(POINTS)
+    readings = await reader(Double(poison=[37])).read(POINTS)
     assert [r.point_id for r in readings if r.quality is Quality.BAD] == [37]
     assert readings[37].reason == "answer can't be decoded"
 
@@ -133,3 +141,82 @@ async def test_a_silent_device_is_asked_once_a_poll(error: BacnetError) -> None:
     readings = await silent.read(POINTS)
     assert (len(readings), {r.reason for r in readings}, len(double.asked)) == (100, {str(error)}, 1)
     assert silent.silent
+
+
+class Clock:
+    """Time that a test moves."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1000.0
+        monkeypatch.setattr("bacpipes.worker.quarantine.time.monotonic", lambda: self.now)
+
+
+def bad(readings: list[Reading]) -> dict[int, str | None]:
+    return {r.point_id: r.reason for r in readings if r.quality is Quality.BAD}
+
+
+@pytest.mark.parametrize("poison", [[37], [0], [99], [3, 4, 62, 63]])
+async def test_a_bad_point_is_quarantined_and_tried_again(monkeypatch: pytest.MonkeyPatch, poison: list[int]) -> None:
+    clock, double = Clock(monkeypatch), Double(poison=poison)
+    patient = reader(double)
+    reason = "answer can't be decoded"
+    assert bad(await patient.read(POINTS)) == dict.fromkeys(poison, reason)
+    assert set(patient.quarantine.points.values()) == {reason}
+    double.asked.clear()
+    assert bad(await patient.read(POINTS)) == dict.fromkeys(poison, f"quarantined: {reason}")
+    assert len(double.asked) == 2, "it costs no request any more"
+    clock.now += FIRST_TRY
+    assert bad(await patient.read(POINTS)) == dict.fromkeys(poison, reason), "tried again, alone"
+    double.faults.clear()
+    clock.now += FIRST_TRY
+    assert len(bad(await patient.read(POINTS))) == len(poison), "the second time it takes longer"
+    clock.now += FIRST_TRY
+    assert bad(await patient.read(POINTS)) == {}
+    assert patient.quarantine.points == {}
+    double.asked.clear()
+    await patient.read(POINTS)
+    assert len(double.asked) == 2, "together with the others again"
+
+
+async def test_a_point_that_can_only_be_read_by_itself_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    Clock(monkeypatch)
+    double = Double(poison_together=[37])
+    patient = reader(double)
+    assert bad(await patient.read(POINTS)) == {}
+    double.asked.clear()
+    assert bad(await patient.read(POINTS)) == {}
+    assert len(double.asked) <= 6, "the batches without it and its neighbour, and each of them by itself"
+    assert patient.quarantine.points == {}
+
+
+async def test_a_device_that_refuses_everything_has_no_point_in_quarantine() -> None:
+    double = Double(multiple=MalformedError("garbage"), single=MalformedError("garbage"))
+    patient = reader(double)
+    assert set(bad(await patient.read(POINTS)).values()) == {"garbage"}
+    assert patient.quarantine.points == {}
+
+
+@pytest.mark.parametrize("mute", [[0], [50], [99]])
+async def test_one_mute_object_is_found_once_the_device_answers_a_probe(
+    monkeypatch: pytest.MonkeyPatch, mute: list[int]
+) -> None:
+    Clock(monkeypatch)
+    patient = reader(Double(mute=mute))
+    await patient.read(POINTS)
+    assert patient.silent, "it looks like a dead device"
+    assert await patient.probe()
+    assert bad(await patient.read(POINTS)) == dict.fromkeys(mute, "no answer from the device")
+    assert not patient.silent
+    assert bad(await patient.read(POINTS)) == dict.fromkeys(mute, "quarantined: no answer from the device")
+
+
+async def test_a_device_that_dies_after_a_probe_is_not_asked_for_every_point() -> None:
+    double = Double()
+    patient = reader(double)
+    assert await patient.probe()
+    double.faults = {"multiple": NoAnswerError("no answer from the device"), "single": NoAnswerError("no answer")}
+    double.asked.clear()
+    assert len(bad(await patient.read(POINTS))) == 100
+    assert patient.silent
+    assert len(double.asked) <= PATIENCE
+    assert patient.quarantine.points == {}

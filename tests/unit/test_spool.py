@@ -2,9 +2,12 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bacpipes.reading import Batch, Gap, Quality, Reading
 from bacpipes.worker.spool import FULL, Spool
@@ -98,6 +101,44 @@ def test_a_damaged_record_is_not_taken_for_readings(tmp_path: Path) -> None:
     data[len(data) * 3 // 4] ^= 0xFF
     (tmp_path / "spool").write_bytes(data)
     assert list(Spool(tmp_path, 10**6).batches()) == [batch(0)]
+
+
+def test_what_lies_behind_a_damaged_record_is_read(tmp_path: Path) -> None:
+    """A record that a power cut tore, and those of the run after it."""
+    first = Spool(tmp_path, 10**6)
+    for cycle in range(3):
+        first.append(batch(cycle))
+    first.close()
+    path = tmp_path / "spool"
+    whole = path.read_bytes()
+    for cut in range(1, 40):
+        path.write_bytes(whole[:-cut])
+        second = Spool(tmp_path, 10**6)
+        second.append(batch(3))
+        second.append(batch(4))
+        assert list(second.batches()) == [batch(cycle) for cycle in (0, 1, 3, 4)], cut
+        assert list(second.batches(2)) == [batch(3), batch(4)]
+        assert second.damaged
+        second.close()
+    second.clear()
+    assert (tmp_path / "spool.damaged").exists(), "kept for whoever wants to look"
+    assert not second.damaged
+
+
+@given(st.integers(0, 2**16), st.integers(1, 255))
+def test_one_damaged_octet_costs_one_record_at_most(place: int, flip: int) -> None:
+    with TemporaryDirectory() as directory:
+        spool = Spool(Path(directory), 10**6)
+        for cycle in range(4):
+            spool.append(batch(cycle))
+        spool.close()
+        path = Path(directory) / "spool"
+        data = bytearray(path.read_bytes())
+        data[place % len(data)] ^= flip
+        path.write_bytes(data)
+        found = [one.cycle for one in Spool(Path(directory), 10**6).batches()]
+        assert len(found) == 3
+        assert found == sorted(set(found))
 
 
 def test_a_disk_that_can_not_be_written_is_a_gap_not_a_crash(tmp_path: Path) -> None:

@@ -118,7 +118,11 @@ class _ClientApplication(Application):  # type: ignore[misc,unused-ignore]
 
 
 class BacnetClient:
-    """Reads, writes and finds devices from one local address; at most ``concurrency`` requests to one device."""
+    """Reads, writes and finds devices from one local address.
+
+    At most ``concurrency`` requests are outstanding to one device, and ``trunk`` to all devices of one remote network
+    (an MS/TP trunk behind a router, mostly).
+    """
 
     def __init__(
         self,
@@ -128,14 +132,16 @@ class BacnetClient:
         timeout: float = 3.0,
         retries: int = 1,
         concurrency: int = 1,
+        trunk: int = 2,
         fast: bool = True,
     ) -> None:
         self.address = address
         self._device_id = device_id
         self._timeout, self._retries = timeout, retries
-        self._concurrency = concurrency
+        self._concurrency, self._trunk = concurrency, trunk
         self._fast = fast
         self._turns: dict[str, asyncio.Semaphore] = {}
+        self._trunks: dict[str, asyncio.Semaphore] = {}
         self._application: Any = None
 
     @classmethod
@@ -147,6 +153,7 @@ class BacnetClient:
             timeout=settings.bacnet_timeout,
             retries=settings.bacnet_retries,
             concurrency=settings.bacnet_device_concurrency,
+            trunk=settings.bacnet_trunk_concurrency,
             fast=settings.bacnet_fast_codec,
         )
 
@@ -251,10 +258,17 @@ class BacnetClient:
             )
         _raise_returned(answer)
 
+    def _trunk_of(self, address: str) -> contextlib.AbstractAsyncContextManager[None]:
+        """The turn on the device's trunk; none is needed where it is reached directly."""
+        network = _network(address)
+        if network is None:
+            return contextlib.nullcontext()
+        return self._trunks.setdefault(network, asyncio.Semaphore(self._trunk))
+
     @contextlib.asynccontextmanager
     async def _request(self, address: str) -> AsyncIterator[None]:
         turn = self._turns.setdefault(address, asyncio.Semaphore(self._concurrency))
-        async with turn:
+        async with turn, self._trunk_of(address):
             try:
                 # bacpypes3 leaves a request open for ever whose answer it can't decode
                 async with asyncio.timeout(self._timeout * (self._retries + 1) + SEGMENTS_WITHIN):
@@ -267,6 +281,12 @@ class BacnetClient:
                 raise
             except Exception as error:  # bacpypes3's decoder raises whatever it trips over
                 raise MalformedError(f"answer can't be decoded ({type(error).__name__}: {error})") from error
+
+
+def _network(address: str) -> str | None:
+    """The remote network of ``network:mac``; None for an address that is reached directly."""
+    network, colon, _ = address.partition(":")
+    return network if colon and network.isdecimal() else None
 
 
 def _hand_over_undecoded(asap: Any) -> None:

@@ -17,6 +17,7 @@ import tempfile
 import threading
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 import uuid
 from collections import deque
@@ -38,6 +39,7 @@ BACNET_PORT = 47809  # not the devices' own: bacpypes3 would answer itself on lo
 SETPOINT = {"deviceId": 12345, "objectType": "analog-value", "objectInstance": 120}
 SENSOR = {"deviceId": 12345, "objectType": "analog-input", "objectInstance": 101}
 PATIENCE = 60.0  # seconds for any one step
+PAGE_USER = "demo"
 SHOWN = 8  # live readings printed
 
 
@@ -105,6 +107,7 @@ class Demo:
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._token = ""
         self._setpoint_topic = ""
+        self._password = secrets.token_urlsafe(12)
         self.port = 0
 
     @property
@@ -121,6 +124,7 @@ class Demo:
             ("Setpoint write", self.write_setpoint),
             ("Refused write", self.refuse_write),
             ("CSV export", self.export),
+            ("Page", self.open_page),
         ]
 
     # --- the parts
@@ -182,6 +186,7 @@ class Demo:
         }
         printed = self._run("token", "create", "demo", "--role", "operator")
         self._token = next(word for word in printed.split() if word.startswith("bpt_"))
+        self._run("user", "add", PAGE_USER, "--role", "admin", text=self._password)
         self._start("worker", "worker")
         self._start("exporter", "exporter")
         self._await(lambda: self._get("/readyz"), "the exporter")
@@ -232,13 +237,28 @@ class Demo:
             raise StepFailedError("The export has no rows.")
         return f"{len(rows)} rows; the newest: {text.splitlines()[1]}"
 
+    def open_page(self) -> str:
+        """Log in on the page, and see the dashboard."""
+        origin = f"http://{LOOPBACK}:{self.port}"
+        browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+        form = urllib.parse.urlencode({"name": PAGE_USER, "password": self._password}).encode()
+        with browser.open(f"{origin}/login", timeout=30) as answer:
+            if b"Log in" not in answer.read():
+                raise StepFailedError("The login page is not there.")
+        browser.addheaders.append(("Origin", origin))
+        with browser.open(f"{origin}/login", form, timeout=30) as answer:
+            if b"Dashboard" not in answer.read():
+                raise StepFailedError("The login did not lead to the dashboard.")
+        return f"{origin}/ shows the dashboard to whoever logs in"
+
     def summary(self) -> str:
         """Addresses to open, and commands to try."""
         program = Path(sys.executable).with_name("bacpipes")
         export, points = (f"http://{LOOPBACK}:{self.port}/api/{path}" for path in ("timeseries/export", "points"))
         return "\n".join(
             [
-                "Open (with the token in $TOKEN):",
+                f"Open the page: http://{LOOPBACK}:{self.port}/   as {PAGE_USER}, password {self._password}",
+                "Or, with the token in $TOKEN:",
                 f"  {export}   {points}",
                 f"  http://{LOOPBACK}:{self.port}/readyz   http://{LOOPBACK}:{self.port}/metrics   (these need none)",
                 "Try, in another terminal:",
@@ -272,9 +292,14 @@ class Demo:
     def _environment_file(self) -> Path:
         return self._directory / "env"
 
-    def _run(self, *arguments: str) -> str:
+    def _run(self, *arguments: str, text: str | None = None) -> str:
         done = subprocess.run(
-            [*self._program, *arguments], env=self._child_environment(), capture_output=True, text=True, check=False
+            [*self._program, *arguments],
+            env=self._child_environment(),
+            input=text,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         if done.returncode:
             raise StepFailedError(f"`bacpipes {' '.join(arguments)}` failed: {done.stderr.strip()}")

@@ -52,6 +52,7 @@ async def examine(settings: Settings) -> list[Finding]:
         ("polling", _polling),
         ("devices", _devices),
         ("points", _points),
+        ("writes", _writes),
         ("broker", _broker),
         ("BACnet", _bacnet),
         ("worker", _worker),
@@ -62,7 +63,7 @@ async def examine(settings: Settings) -> list[Finding]:
     findings: list[Finding] = []
     away = False
     for subject, check in checks:
-        if away and subject in ("polling", "devices", "points", "broker"):
+        if away and subject in ("polling", "devices", "points", "writes", "broker"):
             continue  # they would only say again that the database is away
         try:
             findings += await check(settings)
@@ -123,10 +124,33 @@ async def _points(settings: Settings) -> list[Finding]:
     if row["bad"]:
         text = f"{row['bad']} points read bad, the first: {row['example']} ({row['reason']})"
         findings.append(Finding("points", Level.WARNING, text, "Compare with the device; disable what does not exist."))
+    if row["quarantined"]:
+        text = f"{row['quarantined']} points are in quarantine, their reads make whole requests fail: "
+        remedy = "They are tried again every 10 minutes at the latest. Disable what the device does not have."
+        findings.append(Finding("points", Level.WARNING, text + row["quarantined_points"], remedy))
     if row["gaps"]:
         text = f"{row['gaps']} gaps in the last 24 hours, the last: {row['gap_reason']}"
         findings.append(Finding("points", Level.WARNING, text, "They stand in table gap."))
     return findings
+
+
+async def _writes(settings: Settings) -> list[Finding]:
+    row = await _one(settings, "doctor_held")
+    findings = []
+    if row["stopped"]:
+        why = f": {row['reason']}" if row["reason"] else ""
+        text = f"the site was stopped by {row['actor']} at {_moment(row['since'], settings)}{why}; writes are refused"
+        findings.append(Finding("writes", Level.WARNING, text, "`bacpipes stop --lift` lets it be written again."))
+    if row["late"]:
+        since = _moment(row["late_since"], settings)
+        text = f"{row['late']} releases are overdue, the first: {row['late_example']}, since {since}"
+        remedy = "The worker goes on trying; does the device answer, and does it take writes?"
+        findings.append(Finding("writes", Level.PROBLEM, text, remedy))
+    if row["held"]:
+        what = f"{row['held_example']}, priority {row['held_priority']}, {row['held_value']:.15g}"
+        since = _moment(row["held_since"], settings)
+        findings.append(Finding("writes", Level.OK, f"{row['held']} slots held, the oldest: {what}, since {since}"))
+    return findings or [Finding("writes", Level.OK, "nothing is held")]
 
 
 async def _broker(settings: Settings) -> list[Finding]:

@@ -1,7 +1,7 @@
 """What the worker counts, in Prometheus' terms. Names begin with ``bacpipes_``; times are seconds."""
 
 from collections import Counter as Tally
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -32,8 +32,27 @@ class WorkerMetrics:
         )
         self.log_backlog = Gauge("bacpipes_log_backlog", "Batches that wait to be published", registry=self.registry)
         self.devices_silent = Gauge("bacpipes_devices_silent", "Devices that did not answer", registry=self.registry)
+        self.device_silent = Gauge(
+            "bacpipes_device_silent", "1 for each device that does not answer", ["device"], registry=self.registry
+        )
+        self.point_quarantined = Gauge(
+            "bacpipes_point_quarantined", "1 for each point in quarantine", ["device", "object"], registry=self.registry
+        )
         self.points = Gauge("bacpipes_points_enabled", "Points that are polled", registry=self.registry)
         self.commands = Counter("bacpipes_commands", "Write commands, by outcome", ["outcome"], registry=self.registry)
+        self.held_slots = Gauge(
+            "bacpipes_held_slots", "Slots of priority arrays that hold a value of ours", registry=self.registry
+        )
+        self.releases_pending = Gauge("bacpipes_releases_pending", "Releases that are to come", registry=self.registry)
+        self.releases_overdue = Gauge(
+            "bacpipes_releases_overdue",
+            "Releases that a device has not done in time",
+            registry=self.registry,
+        )
+        self.sources_lost = Gauge(
+            "bacpipes_sources_lost", "Sources of commands whose heartbeat is missed", registry=self.registry
+        )
+        self.site_stopped = Gauge("bacpipes_site_stopped", "1 while the site is stopped", registry=self.registry)
         self.malformed = Counter(
             "bacpipes_commands_malformed", "Messages on the command topic that are no command", registry=self.registry
         )
@@ -71,6 +90,19 @@ class WorkerMetrics:
         self.gaps.inc(len(batch.gaps))
         if batch.readings:
             self.poll_seconds.observe(batch.duration / 1000)
+
+    def show_devices(self, devices: Iterable[tuple[int, bool, Iterable[str]]]) -> None:
+        """Name what is wrong now: device number, is it silent, and its objects in quarantine."""
+        silent = 0
+        self.device_silent.clear()
+        self.point_quarantined.clear()
+        for number, is_silent, objects in devices:
+            silent += is_silent
+            if is_silent:
+                self.device_silent.labels(number).set(1)
+            for name in objects:
+                self.point_quarantined.labels(number, name).set(1)
+        self.devices_silent.set(silent)
 
     def text(self) -> bytes:
         """All of it in the exposition format."""

@@ -32,7 +32,7 @@ def migrate(settings: Settings) -> history.Engine:
     Schema, history table, policies and the roles' privileges become real together or not at all.
     """
     with open_connection(settings) as connection:
-        refuse_unsuitable(connection)
+        refuse_unsuitable(connection, OLDEST_SERVER)
         take_lock(connection)
         engine = _upgrade(connection, settings)
         history.maintain(connection, engine, settings.retention_days)
@@ -60,7 +60,7 @@ def open_connection(settings: Settings) -> Iterator[Connection]:
         raise SchemaError(f"The database refused the migration: {first_line(error)}.") from error
 
 
-def refuse_unsuitable(connection: Connection, oldest: int = OLDEST_SERVER) -> None:
+def refuse_unsuitable(connection: Connection, oldest: int) -> None:
     """Raise where the server or the database can't hold a schema of ours."""
     version = connection.info.server_version // 10000
     if version < oldest:

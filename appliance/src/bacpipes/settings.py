@@ -43,6 +43,7 @@ class Settings(BaseSettings):
     bacnet_retries: int = Field(1, ge=0, le=10, description="repeats of a request that was not answered")
     bacnet_fast_codec: bool = Field(True, description="our own codec for ReadPropertyMultiple; false: the library's")
     bacnet_device_concurrency: int = Field(1, ge=1, le=16, description="requests outstanding to one device")
+    bacnet_trunk_concurrency: int = Field(2, ge=1, le=64, description="requests outstanding to one remote network")
 
     # Polling
     poll_phase: float | None = Field(None, ge=0, description="offset of the polling grid; default: from the site's id")
@@ -59,12 +60,18 @@ class Settings(BaseSettings):
     write_clock_skew: float = Field(30.0, ge=0, description="tolerated difference between a sender's clock and ours")
     write_priority_floor: int = Field(8, ge=1, le=16, description="lowest priority number that a command may use")
     write_without_limits: bool = Field(False, description="allow writes to analog points that have no min or max")
+    write_rate_limit: int = Field(30, ge=0, description="writes to one point in a minute at most; 0: no limit")
+    write_min_on: float = Field(0.0, ge=0, le=86400, description="binary points: stay on so long once we switched them")
+    write_min_off: float = Field(0.0, ge=0, le=86400, description="binary points: stay off so long once we did")
+    write_heartbeat_topic: str = Field("", description="topic of the heartbeats of commands' sources")
+    write_heartbeat_timeout: float = Field(60.0, ge=1, le=86400, description="a source that is silent so long is lost")
     clock_check: bool = Field(True, description="refuse timed commands while the kernel's clock is not synchronised")
 
     # Central
     central_database_url: SecretStr | None = Field(
         None, description="libpq connection string of central's PostgreSQL; with it the site ships its log there"
     )
+    ship_readings: bool = Field(True, description="false: central follows the log itself, by replication")
     ship_rate: float = Field(5000.0, gt=0, description="readings per second at most while the shipper catches up")
     reconcile_every_hours: float = Field(24.0, ge=0, description="hours between comparisons with central; 0: never")
     reconcile_days: int = Field(2, ge=1, description="days that such a comparison looks back")
@@ -72,6 +79,10 @@ class Settings(BaseSettings):
     # Exporter and the worker's own status page
     http_host: str = Field("127.0.0.1", description="address on which the exporter listens")
     http_port: int = Field(3001, ge=0, le=65535, description="port of the exporter")
+    session_hours: float = Field(12.0, gt=0, le=720, description="hours after which a login on the page ends")
+    points_owner: Literal["page", "inventory"] = Field(
+        "page", description="who owns the points: `inventory` makes them read-only on the page"
+    )
     worker_http_host: str = Field("127.0.0.1", description="address of the worker's own status page; keep it local")
     worker_http_port: int = Field(9109, ge=0, le=65535, description="port of the worker's own status page")
     secret_key: SecretStr | None = Field(

@@ -18,7 +18,7 @@ VERIFIED = STATE / "verified"
 PLAYBOOK = Path(sys.executable).with_name("ansible-playbook")
 PSQL = "docker exec -i bacpipes-database-1 psql -U postgres -d bacpipes -Atc"
 SCENARIOS = (  # in order: each role finds what those before it have left
-    "pki", "base", "docker", "image", "stack", "timescaledb", "mqtt_broker", "appliance",
+    "pki", "base", "docker", "image", "timescaledb", "mqtt_broker", "appliance", "stack",
     "lxc_container", "site", "verify",
 )  # fmt: skip
 SECONDS = STATE / "seconds.json"

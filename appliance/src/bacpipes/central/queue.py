@@ -47,11 +47,12 @@ async def insert(connection: Connection, command: Command, point: Point, actor: 
         "actor": actor,
         "reason": command.reason,
         "ip": ip,
+        "release_after": command.release_after,
     }
     async with connection.transaction():
         if await (await connection.execute(query("central_queue"), row)).fetchone() is not None:
             detail = {"siteId": command.site_id, "deviceId": command.device_id, "object": command.object}
-            detail |= {name: row[name] for name in ("type", "value", "priority", "reason", "ip")}
+            detail |= {name: row[name] for name in ("type", "value", "priority", "reason", "ip", "release_after")}
             audit = [actor, "write.request", command.job_id, Jsonb(detail)]
             await connection.execute(query("exporter_audit"), audit)
     return row

@@ -21,8 +21,11 @@ COMMANDS = {
     "discover": "discover",
     "points": "points",
     "write": "write",
+    "stop": "stop",
+    "audit": "audit",
     "mqtt": "mqtt",
     "token": "token",
+    "user": "user",
     "reconcile": "reconcile",
     "central": "central",
 }

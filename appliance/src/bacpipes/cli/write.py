@@ -10,6 +10,7 @@ import click
 from bacpipes.errors import ExitCode
 from bacpipes.objects import OBJECT_TYPES, Kind
 from bacpipes.settings import load_settings
+from bacpipes.writes.command import RELEASE_AFTER
 from bacpipes.writes.request import WriteRequest, request_write
 
 
@@ -28,6 +29,7 @@ NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
 @click.argument("object_id", metavar="TYPE:INSTANCE", callback=_object)
 @click.argument("value", required=False)
 @click.option("--release", is_flag=True, help="Give the priority back instead of writing a value.")
+@click.option("--release-after", type=click.FloatRange(*RELEASE_AFTER), help="Give it back after so many seconds.")
 @click.option("--priority", type=click.IntRange(1, 16), default=8, show_default=True)
 @click.option("--reason", help="Why; stands in the audit trail.")
 @click.option("--timeout", type=float, default=15, show_default=True, help="Seconds to wait for the result.")
@@ -37,6 +39,7 @@ def write(
     object_id: tuple[str, int],
     value: str | None,
     release: bool,
+    release_after: float | None,
     priority: int,
     reason: str | None,
     timeout: float,
@@ -48,8 +51,10 @@ def write(
     """
     if (value is None) is not release:
         raise click.UsageError("Give either a VALUE or --release.")
+    if release and release_after is not None:
+        raise click.UsageError("--release-after goes with a VALUE.")
     number = None if value is None else _number(value, object_id[0])
-    request = WriteRequest(device, *object_id, number, priority, reason, f"cli:{getpass.getuser()}")
+    request = WriteRequest(device, *object_id, number, priority, reason, f"cli:{getpass.getuser()}", release_after)
     result = request_write(load_settings(), request, timeout)
     click.echo(json.dumps(result, ensure_ascii=False) if as_json else _text(result))
     return ExitCode.OK if result["success"] else ExitCode.REFUSED

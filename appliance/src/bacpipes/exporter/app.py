@@ -10,10 +10,11 @@ from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
 
 from bacpipes import __version__
-from bacpipes.exporter import export, health, inventory, metrics, writes
+from bacpipes.exporter import export, health, inventory, metrics, monitoring, points_file, sessions, stop, writes
 from bacpipes.exporter.auth import Identity, require
 from bacpipes.exporter.export import Exports
 from bacpipes.exporter.health import Health
+from bacpipes.exporter.live import Live
 from bacpipes.exporter.metrics import Metrics
 from bacpipes.exporter.middleware import Observer
 from bacpipes.exporter.news import News
@@ -46,7 +47,8 @@ def create_app(settings: Settings) -> FastAPI:
     state.metrics = Metrics(state.store)
     state.exports = Exports()
     state.news = News(state.store)
-    for module in (export, inventory, writes, metrics, health):
+    state.live = Live(settings, state.store, state.news)
+    for module in (export, inventory, points_file, monitoring, writes, stop, metrics, health):
         app.include_router(module.router)
     describe(app, TITLE)
     handle_errors(app)
@@ -68,8 +70,10 @@ def describe(app: FastAPI, title: str) -> None:
     @app.get("/openapi.json", include_in_schema=False)
     async def openapi(_: Annotated[Identity, Depends(require(Role.VIEWER))]) -> dict[str, Any]:
         description = get_openapi(title=title, version=__version__, routes=app.routes)
-        description["components"] = {"securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}}
-        description["security"] = [{"token": []}]
+        login = {"type": "apiKey", "in": "cookie", "name": sessions.COOKIE}
+        schemes = {"token": {"type": "http", "scheme": "bearer"}, "login": login}
+        description["components"] = {"securitySchemes": schemes}
+        description["security"] = [{"token": []}, {"login": []}]
         return description
 
 
@@ -80,6 +84,7 @@ async def _life(app: FastAPI) -> AsyncIterator[None]:
     tasks = [
         asyncio.create_task(app.state.health.watch(), name="health"),
         asyncio.create_task(app.state.news.follow(), name="news"),
+        asyncio.create_task(app.state.live.follow(), name="live values"),
     ]
     try:
         yield

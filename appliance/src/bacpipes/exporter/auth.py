@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from fastapi import Request
 
 from bacpipes.database import query
+from bacpipes.exporter import sessions
 from bacpipes.exporter.problem import Problem
 from bacpipes.exporter.store import Store
 from bacpipes.tokens import PREFIX, Role, digest
@@ -20,10 +21,11 @@ LONGEST_TOKEN = 200
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Whose token it is, and what it may do."""
+    """Whose token or login it is, and what it may do. ``session`` is the login's digest, None for a token."""
 
     name: str
     role: Role
+    session: bytes | None = None
 
 
 LOCAL = Identity("local", Role.VIEWER)
@@ -36,7 +38,8 @@ def require(role: Role) -> Guard:
     async def guard(request: Request) -> Identity:
         identity = await authenticate(request)
         if identity.role < role:
-            error = f"This needs the role {role.text}; the token {identity.name!r} has {identity.role.text}."
+            whose = "the token" if identity.session is None else "the user"
+            error = f"This needs the role {role.text}; {whose} {identity.name!r} has {identity.role.text}."
             raise Problem(403, error, role=role.text)
         return identity
 
@@ -52,8 +55,10 @@ async def local_or_viewer(request: Request) -> Identity:
 
 
 async def authenticate(request: Request) -> Identity:
-    """The identity behind the request's token. It is looked up each time: a revoked token ends at once."""
+    """The identity behind the request's token or login. It is looked up each time: what is revoked ends at once."""
     secret = _bearer(request)
+    if secret is None and (identity := await _logged_in(request)):
+        return identity
     if secret is None:
         raise Problem(401, "A bearer token is needed.", CHALLENGE, remedy=REMEDY)
     store: Store = request.app.state.store
@@ -63,6 +68,18 @@ async def authenticate(request: Request) -> Identity:
         raise Problem(401, "The token is unknown, expired or revoked.", headers, remedy=REMEDY)
     request.state.identity = identity.name
     return identity
+
+
+async def _logged_in(request: Request) -> Identity | None:
+    """The user whose cookie it is. What changes something must also come from a page of ours (against forged ones)."""
+    store: Store = request.app.state.store
+    found = await sessions.find(store, sessions.secret_of(request.scope))
+    if found is None:
+        return None
+    if request.method not in sessions.SAFE_METHODS and not sessions.same_origin(request.scope):
+        raise Problem(403, "The request does not come from a page of this appliance (its Origin is another).")
+    request.state.identity = found.name
+    return Identity(found.name, found.role, found.digest)
 
 
 def is_local(request: Request) -> bool:

@@ -3,17 +3,19 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
-from psycopg import AsyncClientCursor, AsyncCopy, sql
+from psycopg import AsyncClientCursor, sql
+from psycopg.pq import TransactionStatus
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from bacpipes.database import Connection, first_line, query
+from bacpipes.exporter import copy_out
 from bacpipes.exporter.auth import Identity, require
 from bacpipes.exporter.metrics import Metrics
 from bacpipes.exporter.parameters import ExportRequest, export_request
@@ -27,6 +29,7 @@ router = APIRouter()
 
 CHUNK = 64 * 1024  # bytes collected before they go to the network
 AT_ONCE = 4  # exports; each holds a connection to the database
+CANCEL_WITHIN = 2.0  # seconds
 # A client that stops reading holds a transaction open, which in turn keeps old partitions from being dropped.
 STALLED_AFTER = 60.0  # seconds
 
@@ -153,24 +156,31 @@ class ExportResponse(Response):
 
     async def _pump(self, send: Send) -> None:
         async with self._exports.place():
-            async with self._copy() as copy, aclosing(self._chunks(copy)) as chunks:
+            async with self._copy() as rows, aclosing(self._chunks(rows)) as chunks:
                 async for chunk in chunks:
                     await self._send(send, chunk)
             await self._send(send, b"", last=True)  # only where the server, too, says that this was all
 
     @asynccontextmanager
-    async def _copy(self) -> AsyncIterator[AsyncCopy]:
+    async def _copy(self) -> AsyncIterator[AsyncGenerator[list[bytes], None]]:
         connection = await self._store.dedicated("export")
-        async with connection, connection.transaction():
+        try:
             await require_schema(connection)
+            await connection.execute("BEGIN")
             await connection.execute(query("export_plan"))
             parameters = await self._parameters(connection)
             statement = sql.SQL("COPY ({}) TO STDOUT ({})").format(
                 sql.SQL(query(self._format.statement).decode()),
                 sql.SQL(self._format.options),
             )
-            async with AsyncClientCursor(connection).copy(statement, parameters) as copy:
-                yield copy
+            text = AsyncClientCursor(connection).mogrify(statement, parameters)
+            async with aclosing(copy_out.rows(connection, text.encode())) as rows:
+                yield rows
+        finally:
+            if connection.info.transaction_status == TransactionStatus.ACTIVE:  # it was not read to its end
+                with suppress(Exception):
+                    await connection.cancel_safe(timeout=CANCEL_WITHIN)
+            await connection.close()
 
     async def _parameters(self, connection: Connection) -> dict[str, Any]:
         point = None
@@ -179,18 +189,19 @@ class ExportResponse(Response):
             point = row[0] if row else 0  # 0 is no point: the export is empty
         return {"start": self._wanted.start, "end": self._wanted.end, "point": point}
 
-    async def _chunks(self, copy: AsyncCopy) -> AsyncGenerator[bytes, None]:
-        """The rows in pieces of about `CHUNK` bytes; never more than that and one row is held."""
+    async def _chunks(self, blocks: AsyncGenerator[list[bytes], None]) -> AsyncGenerator[bytes, None]:
+        """The rows in pieces of about `CHUNK` bytes; no more is held than that and what has just arrived."""
         buffer, rows, drop = bytearray(self._format.before), -self._format.header_rows, self._format.drop
-        async for row in copy:
-            buffer += row[drop:]
-            drop = 0
-            rows += 1
-            if len(buffer) >= CHUNK:
-                yield bytes(buffer)
-                buffer.clear()
-                self._metrics.export_rows.inc(rows)
-                rows = 0
+        async for block in blocks:
+            for row in block:
+                buffer += row[drop:] if drop else row
+                drop = 0
+                rows += 1
+                if len(buffer) >= CHUNK:
+                    yield bytes(buffer)
+                    buffer.clear()
+                    self._metrics.export_rows.inc(rows)
+                    rows = 0
         yield bytes(buffer + self._format.after)
         self._metrics.export_rows.inc(rows)
 

@@ -10,9 +10,18 @@ from bacpipes.log import get_logger
 
 logger = get_logger(__name__)
 
-ALWAYS = [(b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer")]
+ALWAYS = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"same-origin"),
+    (b"x-frame-options", b"DENY"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"permissions-policy", b"camera=(), microphone=(), geolocation=(), usb=()"),
+]
 DATA = [(b"cache-control", b"no-store"), (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")]
 DATA_PATHS = ("/api/", "/metrics", "/healthz", "/readyz", "/openapi.json")
+CLIENT_LEFT = "No response returned."  # starlette's word where the client went away before its answer
+ASSETS = ("/_nicegui", "/page/", "/favicon.ico")
 PROBES = frozenset({"/metrics", "/healthz", "/readyz"})
 
 
@@ -38,6 +47,8 @@ class Observer:
         try:
             await self._app(scope, receive, answer.send)
         except Exception as error:
+            if str(error) == CLIENT_LEFT and not answer.status:
+                return
             logger.exception("request failed", path=scope["path"], exc_info=error)
             if not answer.status:
                 problem = Problem(500, "Internal error; the exporter's log has the details.")
@@ -49,7 +60,8 @@ class Observer:
         route = getattr(scope.get("route"), "path", "unknown")
         self._metrics.requests.labels(scope["method"] if route != "unknown" else "-", route, answer.outcome).inc()
         self._metrics.seconds.labels(route).observe(seconds)
-        log = logger.debug if route in PROBES and answer.status < 500 else logger.info
+        usual = route in PROBES or scope["path"].startswith(ASSETS)
+        log = logger.debug if usual and answer.status < 500 else logger.info
         log(
             "request",
             method=scope["method"],

@@ -50,20 +50,33 @@ class WorkerPage:
             return [Reason(COMPONENT, f"The worker says that it is not ready (HTTP {status}).", "See its log.")]
         return reasons
 
-    async def _get(self, path: str) -> tuple[int, bytes] | None:
+    async def ask(
+        self, path: str, method: str = "GET", body: dict[str, Any] | None = None, patience: float = PATIENCE
+    ) -> tuple[int, dict[str, Any]] | None:
+        """Status and JSON object of one of its local routes (`worker.local_api`); None where it does not answer."""
+        answer = await self._get(path, method, json.dumps(body) if body is not None else None, patience)
         try:
-            async with asyncio.timeout(2 * PATIENCE):
-                return await asyncio.to_thread(self._fetch, path)
+            found = json.loads(answer[1]) if answer else None
+        except ValueError:
+            found = None
+        return (answer[0], found) if answer and isinstance(found, dict) else None
+
+    async def _get(
+        self, path: str, method: str = "GET", body: str | None = None, patience: float = PATIENCE
+    ) -> tuple[int, bytes] | None:
+        try:
+            async with asyncio.timeout(2 * patience):
+                return await asyncio.to_thread(self._fetch, path, method, body, patience)
         except (OSError, HTTPException, TimeoutError):
             return None
 
-    def _fetch(self, path: str) -> tuple[int, bytes] | None:
-        connection = HTTPConnection(self.host, self.port, timeout=PATIENCE)
+    def _fetch(self, path: str, method: str, body: str | None, patience: float) -> tuple[int, bytes] | None:
+        connection = HTTPConnection(self.host, self.port, timeout=patience)
         try:
-            connection.request("GET", path)
+            connection.request(method, path, body, {"X-Bacpipes": "exporter"})
             response = connection.getresponse()
-            body = response.read(LARGEST + 1)
-            return (response.status, body) if len(body) <= LARGEST else None
+            answer = response.read(LARGEST + 1)
+            return (response.status, answer) if len(answer) <= LARGEST else None
         finally:
             connection.close()
 

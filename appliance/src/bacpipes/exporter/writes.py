@@ -37,7 +37,8 @@ WAIT_FOR_RESULT = 30.0  # seconds
 LOOK_EVERY = 1.0  # seconds; a notification is faster, but can be missed
 LARGEST_BODY = 16 * 1024
 _TARGET = {"siteId", "equipmentType", "equipmentId", "haystackName", "deviceId", "objectType", "objectInstance"}
-KEYS = frozenset(_TARGET | {"jobId", "value", "priority", "release", "timestamp", "expiresAt", "source", "reason"})
+_OPTIONS = {"jobId", "value", "priority", "release", "timestamp", "expiresAt", "releaseAfter", "source", "reason"}
+KEYS = frozenset(_TARGET | _OPTIONS)
 # What the row in write_commands does not hold, so that the worker could not judge it.
 AGE = frozenset({"command-too-old", "command-in-future", "command-expired"})
 JUDGED_HERE = AGE | {"point-not-found", "haystack-name-differs", "value-wrong-type", "value-not-finite"}
@@ -50,23 +51,31 @@ class Sender:
 
     name: str
     ip: str | None
+    channel: str = "api"  # ``page`` for somebody who is logged in
 
     @property
     def actor(self) -> str:
         """As it stands in ``created_by`` and in the audit trail."""
-        return f"api:{self.name}"
+        return f"{self.channel}:{self.name}"
 
 
 @router.post("/api/bacnet/write")
 async def write(request: Request, who: Annotated[Identity, Depends(require(Role.OPERATOR))]) -> Response:
     """Queue a write command and answer with its result; 202 where it is not there within 30 s."""
-    began = time.monotonic()
     take(request.query_params.multi_items(), ())
-    settings: Settings = request.app.state.settings
-    store: Store = request.app.state.store
     fields = read_fields(await read_body(request))
+    channel = "api" if who.session is None else "page"
+    sender = Sender(who.name, request.client.host if request.client else None, channel)
+    status, result = await submit(request.app.state, fields, sender)
+    return JSONResponse(result, status)
+
+
+async def submit(state: Any, fields: dict[str, Any], sender: Sender) -> tuple[int, dict[str, Any]]:
+    """Queue a command given as its payload; HTTP status and result, or `Problem` where it is no command."""
+    began = time.monotonic()
+    settings: Settings = state.settings
+    store: Store = state.store
     command = _command(fields, settings)
-    sender = Sender(who.name, request.client.host if request.client else None)
     async with store.connection() as connection:
         key = (command.device_id, command.object_type, command.object_instance)
         point = await find_point(connection, settings.site_id, *key)
@@ -75,10 +84,10 @@ async def write(request: Request, who: Annotated[Identity, Depends(require(Role.
             result = refused_result(command, settings.site_id, violations, began)
             detail = [sender.actor, "write.refused", command.job_id, Jsonb(result)]
             await connection.execute(query("exporter_audit"), detail)
-            return JSONResponse(result)
+            return 200, result
         assert point is not None  # noqa: S101 - else it was refused
         await _queue(connection, command, point, settings, sender)
-    return await _result(store, request.app.state.news, command.job_id, request.app.state.stopping)
+    return await _result(store, state.news, command.job_id, state.stopping)
 
 
 async def read_body(request: Request) -> bytes:
@@ -166,6 +175,7 @@ async def _queue(connection: Connection, command: Command, point: Point, setting
         "actor": sender.actor,
         "reason": command.reason,
         "ip": sender.ip,
+        "release_after": command.release_after,
     }
     async with connection.transaction():
         inserted = await (await connection.execute(query("exporter_write"), row)).fetchone()
@@ -173,7 +183,7 @@ async def _queue(connection: Connection, command: Command, point: Point, setting
             await require_same(connection, row)
             return
         detail = {"deviceId": command.device_id, "object": command.object, "source": command.source}
-        detail |= {name: row[name] for name in ("type", "value", "priority", "reason", "ip")}
+        detail |= {name: row[name] for name in ("type", "value", "priority", "reason", "ip", "release_after")}
         audit = [sender.actor, "write.request", command.job_id, Jsonb(detail)]
         await connection.execute(query("exporter_audit"), audit)
 
@@ -194,7 +204,7 @@ async def require_same(connection: Connection, row: dict[str, Any]) -> None:
         )
 
 
-async def _result(store: Store, news: News, job_id: str, stopping: asyncio.Event) -> Response:
+async def _result(store: Store, news: News, job_id: str, stopping: asyncio.Event) -> tuple[int, dict[str, Any]]:
     """Wait for the worker's answer; the database may come and go meanwhile, the command is safe in the queue."""
     deadline = time.monotonic() + WAIT_FOR_RESULT
     while (left := deadline - time.monotonic()) > 0 and not stopping.is_set():
@@ -204,6 +214,6 @@ async def _result(store: Store, news: News, job_id: str, stopping: asyncio.Event
         except DATABASE_ERRORS:
             row = None
         if row is not None:
-            return JSONResponse(row[0])
+            return 200, row[0]
         await news.wait("write_results", min(left, LOOK_EVERY))
-    return JSONResponse({"jobId": job_id, "status": "pending"}, 202)
+    return 202, {"jobId": job_id, "status": "pending"}

@@ -21,7 +21,8 @@ BEGIN
         EXECUTE format('GRANT USAGE ON SCHEMA public TO %I', grantee);
         -- What people query. The views show what lies behind them with their owner's rights.
         EXECUTE format('GRANT SELECT ON bacpipes_schema, device, point, reading, sensor_readings, last_value, gap, '
-                       'write_commands, write_results, write_command_status TO %I', grantee);
+                       'write_commands, write_results, write_command_status, site_stop, '
+                       'audit_head TO %I', grantee);
     END LOOP;
 
     -- The worker: `bacpipes worker`, and on the command line points, mqtt, token, write and doctor.
@@ -33,10 +34,14 @@ BEGIN
         GRANT SELECT, UPDATE         ON follower                    TO bacpipes_worker;
         GRANT INSERT                 ON write_commands, write_results TO bacpipes_worker;
         GRANT SELECT, INSERT, UPDATE ON write_claim                 TO bacpipes_worker;
-        GRANT SELECT, INSERT, UPDATE, DELETE ON held_slot           TO bacpipes_worker;
+        GRANT SELECT, INSERT, UPDATE, DELETE ON held_slot, due_release TO bacpipes_worker;
+        GRANT SELECT, INSERT, UPDATE ON write_pace, source_contact  TO bacpipes_worker;
+        GRANT UPDATE                 ON site_stop                   TO bacpipes_worker;  -- `bacpipes stop`
         GRANT SELECT, UPDATE         ON mqtt_config                 TO bacpipes_worker;
         GRANT SELECT, INSERT, UPDATE ON api_token                   TO bacpipes_worker;  -- `bacpipes token`
-        GRANT INSERT                 ON audit                       TO bacpipes_worker;
+        GRANT SELECT, INSERT, UPDATE ON app_user, first_user_token  TO bacpipes_worker;  -- `bacpipes user`
+        GRANT SELECT, DELETE         ON app_session                 TO bacpipes_worker;
+        GRANT SELECT, INSERT         ON audit                       TO bacpipes_worker;  -- never UPDATE nor DELETE
         GRANT SELECT, INSERT, DELETE ON site_metadata               TO bacpipes_worker;
         GRANT SELECT, INSERT         ON reconciliation              TO bacpipes_worker;
         -- Housekeeping drops partitions with its owner's rights; on the Community engine the server does it by itself.
@@ -51,9 +56,17 @@ BEGIN
         GRANT SELECT, INSERT ON reconciliation TO bacpipes_replication;
     END IF;
 
-    -- The exporter reads, queues commands, and checks tokens; it can't make one.
+    -- The exporter reads and queues commands; its page edits points, users, tokens and the broker's settings. Of a user
+    -- it can't change the name, of a token nothing but its end; secrets of mqtt_config are sealed with the worker's key.
     IF to_regrole(exporter) IS NOT NULL THEN
-        GRANT INSERT ON write_commands, audit TO bacpipes_exporter;
-        GRANT SELECT ON write_claim, api_token TO bacpipes_exporter;
+        GRANT INSERT                 ON write_commands, audit       TO bacpipes_exporter;
+        GRANT SELECT                 ON write_claim, held_slot, due_release, audit TO bacpipes_exporter;
+        GRANT INSERT, UPDATE         ON device, point               TO bacpipes_exporter;
+        GRANT SELECT, UPDATE         ON mqtt_config                 TO bacpipes_exporter;
+        GRANT SELECT, INSERT, UPDATE (revoked_at) ON api_token      TO bacpipes_exporter;
+        GRANT SELECT, INSERT, UPDATE (role, password, password_at, disabled_at) ON app_user TO bacpipes_exporter;
+        GRANT SELECT, INSERT, DELETE ON app_session                 TO bacpipes_exporter;
+        GRANT SELECT, DELETE         ON first_user_token            TO bacpipes_exporter;
+        GRANT UPDATE                 ON site_stop                   TO bacpipes_exporter;
     END IF;
 END $$;

@@ -65,7 +65,7 @@ class MqttClient:
     """Keeps one connection to the broker until told to stop.
 
     ``on_command`` gets each message of the command topic, and of the further ``topics``, on the event loop; it must not
-    block.
+    block. ``heartbeats`` is one more topic with its own receiver.
     """
 
     def __init__(
@@ -74,13 +74,14 @@ class MqttClient:
         *,
         site_id: str,
         on_command: Callable[[ReceivedMessage], None],
+        heartbeats: tuple[str, Callable[[ReceivedMessage], None]] | None = None,
         status_topic: str | None = None,
         topics: Sequence[str] = (),
         backoff: Backoff | None = None,
     ) -> None:
         self._config = config
         self._site_id = site_id
-        self._on_command = on_command
+        self._on_command, self._heartbeats = on_command, heartbeats
         self._topics = tuple(topics)
         self._status_topic = status_topic or f"{site_id}/appliance/status"
         self._backoff = backoff or Backoff()
@@ -220,6 +221,8 @@ class MqttClient:
         try:
             for topic in (config.write_command_topic, *self._topics):
                 await session.subscribe(topic)
+            if self._heartbeats is not None:
+                await session.subscribe(self._heartbeats[0])
         except MqttError as error:
             return error.failure
         if refused:
@@ -241,7 +244,10 @@ class MqttClient:
 
     def _received(self, message: ReceivedMessage) -> None:
         try:
-            self._on_command(message)
+            if self._heartbeats is not None and message.topic == self._heartbeats[0]:
+                self._heartbeats[1](message)
+            else:
+                self._on_command(message)
         except Exception as error:  # noqa: BLE001 - one bad command must not cost the connection
             self._handler_log.failed(f"{type(error).__name__}: {error}")
         else:

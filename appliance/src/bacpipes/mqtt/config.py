@@ -147,9 +147,9 @@ async def load(connection: Connection, settings: Settings) -> MqttConfig:
     """The configuration in force: the database's row with the environment's overrides."""
     overrides = environment()
     row = await _row(connection, "mqtt_load")
-    box = secret_box(settings)
-    for name in SECRETS:
-        row[name] = overrides.get(name) or (box.open(row[name]) if row[name] is not None else None)
+    for name in SECRETS:  # the key is asked for only where it is needed: an exporter at a site has none
+        sealed = row[name]
+        row[name] = overrides.get(name) or (secret_box(settings).open(sealed) if sealed is not None else None)
     return _config(row | overrides)
 
 

@@ -1,6 +1,8 @@
 """Devices and points as the database holds them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from bacpipes.database import Connection, query
 from bacpipes.objects import OBJECT_TYPES, ObjectType
@@ -71,10 +73,15 @@ async def load_points(connection: Connection) -> list[Point]:
     return points
 
 
+def from_row(row: Sequence[Any]) -> Point:
+    """The point of a row whose columns are those of ``find_point.sql``."""
+    return Point(row[7], Device(*row[:7]), *row[8:24])
+
+
 async def find_point(
     connection: Connection, site: str, device_id: int, object_type: str, instance: int
 ) -> Point | None:
     """The point of a BACnet object as the database has it now."""
     values = {"site": site, "device": device_id, "type": object_type, "instance": instance}
     row = await (await connection.execute(query("find_point"), values)).fetchone()
-    return Point(row[7], Device(*row[:7]), *row[8:]) if row else None
+    return from_row(row) if row else None

@@ -12,6 +12,7 @@ from bacpipes.errors import InputError
 from bacpipes.points.rows import (
     COLUMNS,
     NO_TAGS,
+    PACE,
     REQUIRED,
     TAGS,
     Key,
@@ -76,7 +77,7 @@ class PointFile:
     @property
     def is_complete(self) -> bool:
         """Whether every column is there, so that its rows can be judged without the database."""
-        return self.columns >= set(COLUMNS) - {"site"}
+        return self.columns >= set(COLUMNS) - {"site", *PACE}
 
 
 Progress = Callable[[int], None]
@@ -119,12 +120,13 @@ def write_points(stream: TextIO, rows: Iterable[PointRow], site: str) -> int:
     writer.writerow(COLUMNS)
     count = 0
     for row in rows:
-        writer.writerow(_cells(row, site))
+        writer.writerow(cells(row, site))
         count += 1
     return count
 
 
-def _cells(row: PointRow, site: str) -> list[str]:
+def cells(row: PointRow, site: str) -> list[str]:
+    """A row's cells, in the order of `COLUMNS`."""
     texts = (protect_text(text) for text in (row.name, row.dis, row.units))
     tags = (protect_text(tag or "") for tag in row.tags)
     named = row.tags != NO_TAGS
@@ -132,8 +134,14 @@ def _cells(row: PointRow, site: str) -> list[str]:
         str(row.device_id), protect_text(row.device_name), row.address, row.object_type, str(row.object_instance),
         *texts, site if named else "", *tags,
         str(row.interval), _boolean(row.enabled), _boolean(row.writable),
-        number_text(row.minimum), number_text(row.maximum), "" if row.states is None else str(row.states),
+        number_text(row.minimum), number_text(row.maximum),
+        *map(whole_text, (row.states, row.writes_per_minute, row.min_on, row.min_off)),
     ]  # fmt: skip
+
+
+def whole_text(number: int | None) -> str:
+    """A whole number's cell."""
+    return "" if number is None else str(number)
 
 
 def _boolean(value: bool | None) -> str:

@@ -14,8 +14,8 @@ from bacpipes import schema
 from bacpipes.database import connect_now, first_line, query, schema_version_now
 from bacpipes.errors import UnavailableError
 from bacpipes.haystack import choose_topic, short_topic
-from bacpipes.points.csv_file import PointFile, Problems
-from bacpipes.points.rows import TAGS, Key, PointRow, Problem, check_row, number_text
+from bacpipes.points.csv_file import PointFile, Problems, whole_text
+from bacpipes.points.rows import PACE, TAGS, Key, PointRow, Problem, check_row, number_text
 
 Connection = psycopg.Connection[Any]
 LOCK_TIMEOUT = "10s"
@@ -31,8 +31,9 @@ _OPTIONAL = {
     "min": "minimum",
     "max": "maximum",
     "states": "states",
+    **{name: name for name in PACE},
 }
-_COMPARED = ("name", "dis", "units", "interval", "enabled", "writable", "min", "max", "states")
+_COMPARED = ("name", "dis", "units", "interval", "enabled", "writable", "min", "max", "states", *PACE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +202,7 @@ def make_plan(file: PointFile, stored: Stored, site: str, prune: bool = False) -
 def _merge(row: PointRow, stored: StoredPoint | None, file: PointFile) -> PointRow:
     """The row with what the file does not say taken from the database."""
     values: dict[str, Any] = {}
-    if stored is not None and not file.is_complete:
+    if stored is not None:
         absent = [name for column, name in _OPTIONAL.items() if column not in file.columns]
         values = {name: getattr(stored.row, name) for name in absent}
         if not file.has_tags:
@@ -283,8 +284,9 @@ def _differences(before: StoredPoint, row: PointRow, topic: str | None) -> Itera
 def _shown(row: PointRow, topic: str | None) -> dict[str, str]:
     tags = {tag: value or "" for tag, value in zip(TAGS, row.tags, strict=True)}
     values = (row.name, row.dis, row.units, str(row.interval), str(bool(row.enabled)).lower())
-    limits = (number_text(row.minimum), number_text(row.maximum), "" if row.states is None else str(row.states))
-    texts = (*values, str(row.writable).lower(), *limits)
+    limits = (number_text(row.minimum), number_text(row.maximum), whole_text(row.states))
+    pace = map(whole_text, (row.writes_per_minute, row.min_on, row.min_off))
+    texts = (*values, str(row.writable).lower(), *limits, *pace)
     return dict(zip(_COMPARED, texts, strict=True)) | tags | {"topic": topic or ""}
 
 
@@ -315,11 +317,11 @@ def _stage(connection: Connection, changes: Iterable[Change]) -> None:
                     change.before.id if change.before else None,
                     *row.key, row.name, row.dis, row.units, *row.tags,
                     row.interval, row.enabled, row.writable, row.minimum, row.maximum, row.states,
-                    change.topic, row.line,
+                    row.writes_per_minute, row.min_on, row.min_off, change.topic, row.line,
                 )
             )  # fmt: skip
 
 
 def _stored_point(row: tuple[Any, ...]) -> StoredPoint:
-    values: list[Any] = [0, *row[1:9], row[9:16], *row[16:22]]
-    return StoredPoint(row[0], PointRow(*values), row[22])
+    values: list[Any] = [0, *row[1:9], row[9:16], *row[16:25]]
+    return StoredPoint(row[0], PointRow(*values), row[25])

@@ -19,14 +19,17 @@ COLUMNS = (
     "device_id", "device_name", "address", "object_type", "object_instance", "name", "dis", "units",
     *FIELDS,
     "interval", "enabled", "writable", "min", "max", "states",
+    "writes_per_minute", "min_on", "min_off",
 )  # fmt: skip
 REQUIRED = ("device_id", "address", "object_type", "object_instance")
+PACE = COLUMNS[-3:]  # came later: files without them are complete too
 TAGS = FIELDS[1:]  # the site is the appliance's
 
 DEFAULT_INTERVAL = 60  # seconds, as the point table's default
 MAX_INTERVAL = 86400
 MAX_TEXT = 500
 MAX_STATES = 2**31 - 1
+MAX_WRITES, MAX_SECONDS = 10_000, 86_400  # a minute; of a minimum time
 BACNET_PORT = 47808
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -78,6 +81,9 @@ class PointRow:
     minimum: float | None
     maximum: float | None
     states: int | None
+    writes_per_minute: int | None = None  # None: the site's default
+    min_on: int | None = None  # seconds, binary objects; None: the site's default
+    min_off: int | None = None
 
     @property
     def key(self) -> Key:
@@ -183,6 +189,9 @@ def read_row(
         minimum=reader.real("min"),
         maximum=reader.real("max"),
         states=states,
+        writes_per_minute=reader.whole("writes_per_minute", 0, MAX_WRITES),
+        min_on=reader.whole("min_on", 0, MAX_SECONDS),
+        min_off=reader.whole("min_off", 0, MAX_SECONDS),
     )
     return row, reader.problems
 
@@ -199,6 +208,9 @@ def check_row(row: PointRow) -> list[Problem]:
         )
     if row.states is not None and kind is not Kind.MULTISTATE:
         problems.append(Problem(row.line, "states", f"only multi-state objects have states, not {row.object_type}"))
+    for column in ("min_on", "min_off"):
+        if getattr(row, column) is not None and kind is not Kind.BINARY:
+            problems.append(Problem(row.line, column, f"only binary objects are switched, not {row.object_type}"))
     if row.writable and (row.equipment or not OBJECT_TYPES[row.object_type].writable):
         problems += _writable(row, kind)  # of what is not tagged yet there is nothing to warn
     return problems

@@ -1,7 +1,7 @@
 INSERT INTO write_commands (job_id, site_id, point_id, command_type, value, priority, created_at, expires_at,
-                            created_by, reason, source_ip)
+                            created_by, reason, source_ip, release_after)
 SELECT %(job)s, %(site)s, %(point)s, %(type)s, %(value)s, %(priority)s, coalesce(%(timestamp)s, clock_timestamp()),
-       %(expires)s, %(actor)s, %(reason)s, %(ip)s
+       %(expires)s, %(actor)s, %(reason)s, %(ip)s, %(release_after)s
 WHERE NOT EXISTS (SELECT FROM write_results WHERE job_id = %(job)s AND site_id = %(site)s)
 ON CONFLICT (job_id) DO NOTHING
 RETURNING id

@@ -6,4 +6,4 @@ WITH stored AS (
     RETURNING job_id
 )
 INSERT INTO audit (actor, action, subject, detail)
-SELECT %(actor)s, CASE WHEN %(success)s THEN 'write.done' ELSE 'write.refused' END, job_id, %(result)s::json::jsonb FROM stored
+SELECT %(actor)s, %(action)s, job_id, %(result)s::json::jsonb FROM stored

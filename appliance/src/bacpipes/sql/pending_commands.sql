@@ -5,6 +5,7 @@ SELECT jsonb_build_object(
     'value', CASE WHEN c.value IN ('NaN', 'Infinity', '-Infinity') THEN to_jsonb(c.value::text) ELSE to_jsonb(c.value) END,
     'priority', c.priority, 'release', c.command_type = 'release_priority',
     'expiresAt', to_char(c.expires_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"'),
+    'releaseAfter', CASE WHEN c.command_type = 'write_value' THEN c.release_after END,
     'source', left(nullif(c.created_by, ''), 500), 'reason', left(nullif(c.reason, ''), 500), 'siteId', c.site_id), c.created_at
 FROM write_commands c
 JOIN point p ON p.id = c.point_id

@@ -19,6 +19,9 @@ CREATE TEMPORARY TABLE points_stage (
     minimum          double precision,
     maximum          double precision,
     states           integer,
+    writes_per_minute integer,
+    min_on_seconds   integer,
+    min_off_seconds  integer,
     topic            text,
     line             integer NOT NULL
 ) ON COMMIT DROP

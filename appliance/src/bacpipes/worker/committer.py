@@ -1,6 +1,7 @@
 """Takes polls and makes them real: one transaction for what arrives together; the spool while the database is away."""
 
 import asyncio
+import math
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -12,7 +13,7 @@ from bacpipes.log import Transition, get_logger
 from bacpipes.metrics import WorkerMetrics
 from bacpipes.reading import Batch, slot_gap
 from bacpipes.settings import Settings
-from bacpipes.worker import log_store
+from bacpipes.worker import log_store, missing
 from bacpipes.worker.spool import Spool
 
 logger = get_logger(__name__)
@@ -41,6 +42,8 @@ class Committer:
         self._retry_at = 0.0
         self._storing: list[Batch] = []
         self._drained = 0  # records of the spool that are committed already
+        self._before: dict[int, float] | None = None  # the last slots in the database when the drain began
+        self._earliest: float | None = None  # the first slot in the spool
 
     @property
     def reason(self) -> str | None:
@@ -156,16 +159,24 @@ class Committer:
         """Spooled batches go into the log under new numbers, so some may be published twice, but none is lost."""
         if self._spool.empty:
             return
+        if self._before is None:
+            self._before = await log_store.last_slots(connection, self._settings.phase_of)
         for batch in self._spool.batches(self._drained):
+            if batch.readings:
+                self._earliest = min(self._earliest or math.inf, batch.cycle * batch.interval + batch.phase)
             if stop is not None and stop.is_set():
                 return
             await self._commit(connection, [batch])
             self._drained += 1
         for gap in self._spool.gaps():
             await log_store.insert_gap(connection, self._settings.site_id, gap)
+        if self._spool.damaged:
+            phase_of = self._settings.phase_of
+            gaps = await missing.record(connection, self._settings.site_id, self._before, self._earliest, phase_of)
+            logger.error("the spool was damaged; it is kept aside, and what it cost is told as gaps", gaps=gaps)
         logger.info("spool drained into the database", batches=self._drained)
         self._spool.clear()
-        self._drained = 0
+        self._drained, self._before, self._earliest = 0, None, None
         self._metrics.spool_bytes.set(0)
 
     async def _away(self, reason: str, batches: list[Batch]) -> None:

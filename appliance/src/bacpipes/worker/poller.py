@@ -3,19 +3,24 @@
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
-from bacpipes.bacnet import BacnetError
+from bacpipes.bacnet import BacnetError, NoAnswerError
 from bacpipes.events import first_of
 from bacpipes.log import Transition, get_logger
 from bacpipes.points import Device, Point
 from bacpipes.reading import Batch, Gap, Reading, to_datetime
+from bacpipes.worker.breaker import Breaker
 from bacpipes.worker.grid import Grid
 from bacpipes.worker.reader import DeviceReader, failures
 
 logger = get_logger(__name__)
 
 STILL_RUNNING = "the previous poll was still running"
+NO_ANSWER = "no answer from the device"
+SILENT = "silent device: it is probed until it answers"  # also in sql/doctor_*.sql
 INSTANT = 0.001  # seconds; a slot's end is not part of it
+_CLASH = 1000  # ms
 _LONGEST_WAIT = 5.0  # seconds; so that a clock that was set is noticed
 
 
@@ -35,8 +40,11 @@ class DevicePoller:
         self._changed = asyncio.Event()
         self._finishing = False
         self._health = Transition(logger, "device does not answer", device=reader.device.device_id)
+        self._keeping_up = Transition(logger, "device is too slow for its interval", device=reader.device.device_id)
+        self._breaker = Breaker(reader.probe, self._health.recovered)
         self.polled: dict[int, int] = {}
         self._under_way: int | None = None
+        self._latest = 0  # time of the newest reading, ms since the epoch
 
     @property
     def device(self) -> Device:
@@ -50,8 +58,13 @@ class DevicePoller:
 
     @property
     def silent(self) -> bool:
-        """True where the latest poll had no answer."""
+        """True where the latest poll had no answer, and no probe since."""
         return self._health.failing
+
+    @property
+    def quarantined(self) -> dict[str, str]:
+        """Points that can't be read: object → reason."""
+        return self._reader.quarantine.points
 
     def update(self, points: Sequence[Point]) -> None:
         """Poll these points from now on."""
@@ -69,13 +82,16 @@ class DevicePoller:
 
     async def run(self) -> None:
         """Until `finish` was called, or cancelled."""
-        while not self._finishing:
-            self._changed.clear()
-            interval, due = self._next()
-            if (delay := due - time.time()) > 0:
-                await first_of(self._changed, within=min(delay, _LONGEST_WAIT))
-                continue
-            await self._poll(interval)
+        try:
+            while not self._finishing:
+                self._changed.clear()
+                interval, due = self._next()
+                if (delay := due - time.time()) > 0:
+                    await first_of(self._changed, within=min(delay, _LONGEST_WAIT))
+                    continue
+                await self._poll(interval)
+        finally:
+            self._breaker.end()
 
     def _grid(self, interval: int) -> Grid:
         return Grid(interval, self._phase_of(interval))
@@ -101,11 +117,22 @@ class DevicePoller:
         gaps = self._missed(grid, cycle, points)
         self.polled[interval] = cycle
         self._under_way = interval
-        readings = await self._read(points)
+        if self._breaker.open:
+            readings = failures(points, NoAnswerError(SILENT))
+        else:
+            readings = await self._read(points)
+            self._note_health()
         self._under_way = None
-        self._note_health(readings[0].reason)
         duration = int((time.time() - began) * 1000)
-        self._deliver(Batch(interval, cycle, max(0, duration), readings, gaps, grid.phase))
+        self._deliver(Batch(interval, cycle, max(0, duration), self._apart(readings), gaps, grid.phase))
+
+    def _apart(self, readings: list[Reading]) -> list[Reading]:
+        """A point has one row a millisecond: two polls that end in the same one must not share it."""
+        shift = self._latest + 1 - min(reading.at for reading in readings)
+        if 0 < shift <= _CLASH:  # more is a clock that was set back
+            readings = [replace(reading, at=reading.at + shift) for reading in readings]
+        self._latest = max(reading.at for reading in readings)
+        return readings
 
     async def _read(self, points: Sequence[Point]) -> list[Reading]:
         try:
@@ -117,14 +144,18 @@ class DevicePoller:
     def _missed(self, grid: Grid, cycle: int, points: Sequence[Point]) -> list[Gap]:
         last = self.polled.get(grid.interval)
         if last is None or cycle <= last + 1:
+            self._keeping_up.recovered()
             return []
+        self._keeping_up.failed(STILL_RUNNING, interval=grid.interval)
         return [gap(grid, last + 1, cycle, [point.id for point in points], STILL_RUNNING)]
 
-    def _note_health(self, reason: str | None) -> None:
+    def _note_health(self) -> None:
         if self._reader.silent:
-            self._health.failed(reason or "")
+            self._health.failed(NO_ANSWER)
         else:
             self._health.recovered()
+        if self._breaker.note(self._reader.silent):
+            logger.warning("device is no longer polled but probed", device=self.device.device_id)
 
 
 def gap(grid: Grid, first: int, until: int, point_ids: Sequence[int], reason: str) -> Gap:

@@ -153,7 +153,7 @@ class Publisher:
                 "UPDATE follower SET seq = greatest(seq, (SELECT max(seq) FROM write_results)) WHERE name = %s",
                 [RESULTS],
             )
-        if self._settings.central_database_url is not None:
+        if self._settings.central_database_url is not None and self._settings.ship_readings:
             followers = [*followers, SHIPPER]
         lost = await log_store.trim(connection, followers, timedelta(days=self._settings.retention_days))
         if lost:

@@ -22,6 +22,7 @@ from bacpipes.bacnet import (
 from bacpipes.log import get_logger
 from bacpipes.points import Device, Point
 from bacpipes.reading import Quality, Reading
+from bacpipes.worker.quarantine import Quarantine
 
 logger = get_logger(__name__)
 
@@ -33,6 +34,9 @@ LONGEST_FACT = 200  # characters
 # Octets of an unsegmented answer: header, and value with status flags of one object (measured, rounded up).
 _ANSWER_HEADER, _ANSWER_POINT = 9, 23
 _SMALLEST_APDU = 480  # where the device's own limit is not known: what fits every BACnet/IP and MS/TP device
+
+BUSY = "aborted"  # a device that aborts the read of a single point has too much to do; the point is not at fault
+PATIENCE = 9  # requests in a row without an answer, where one mute object is looked for (halving 63 points takes 7)
 
 Properties = dict[tuple[ObjectId, str], Any]
 
@@ -64,18 +68,41 @@ class DeviceReader:
         self._asked = device.max_apdu is not None
         self._facts = Facts(device.id, device.max_apdu, read_multiple=device.read_multiple)
         self._silent: NoAnswerError | None = None
+        self._alive = False  # it answered a probe after it had been silent
+        self._patience = PATIENCE
+        self._suspects: list[tuple[Point, str | None]] = []  # of this poll
+        self.quarantine = Quarantine(device)
 
     async def read(self, points: Sequence[Point]) -> list[Reading]:
         """One reading for each point, in their order; times are when the answer came."""
-        self._silent = None
+        self._silent, self._patience, self._suspects = None, PATIENCE, []
         await self._learn()
-        readings: list[Reading] = []
-        remaining = list(points)
+        todo = self.quarantine.sort(points)
+        found: dict[int, Reading] = {}
+        remaining = todo.together
         while remaining:
             size = self.batch if self.read_multiple else 1
             batch, remaining = remaining[:size], remaining[size:]
-            readings += await self._read_batch(batch)
-        return readings
+            found |= {reading.point_id: reading for reading in await self._read_batch(batch)}
+        for point in todo.alone:
+            found[point.id] = await self._read_alone(point)
+        if self._silent is None:
+            self._alive = False  # whatever made it fall silent is found, or over
+        if any(reading.value is not None for reading in found.values()):  # else it is the device's fault
+            for point, reason in self._suspects:
+                self.quarantine.add(point, reason)
+        return [found.get(point.id) or _bad(point, todo.waiting[point.id]) for point in points]
+
+    async def probe(self) -> bool:
+        """Does the device answer at all? Then a poll that has no answer is looked into: one object may be mute."""
+        try:
+            await self._ask_device("object-identifier")
+        except NoAnswerError:
+            return False
+        except BacnetError:
+            pass  # it refuses, so it is there
+        self._alive = True
+        return True
 
     async def _learn(self) -> None:
         """Ask the device once how long an answer may be, where nobody said so."""
@@ -114,25 +141,71 @@ class DeviceReader:
         try:
             answers = await self._ask([(_object_id(point), (VALUE, FLAGS)) for point in points])
         except NoAnswerError as error:
-            self._silent = error
-            return failures(points, error)
-        except RejectedError as error:
-            if "unrecognized-service" in str(error):
-                self.read_multiple = False
-                self._on_learnt(replace(self._facts, read_multiple=False))
-                logger.info("device can't ReadPropertyMultiple", device=self.device.device_id)
-            return await self._read_halves(points)
-        except AbortedError as error:
-            if any(reason in str(error) for reason in TOO_LONG):
-                self.batch = max(1, len(points) // 2)  # remember; a device that is only busy is asked as before
-            return await self._read_halves(points)
-        except BacnetError:
-            return await self._read_halves(points)  # one bad point must not cost the others
-        return await self._judge(points, answers)
+            if not self._may_look_into(error):
+                return failures(points, error)
+        except BacnetError as error:  # one bad point must not cost the others
+            if self._learn_from(error, len(points)):
+                return [one for half in _halves(points) for one in await self._read_batch(half)]
+        else:
+            self._patience = PATIENCE
+            return await self._judge(points, answers)
+        return (await self._bisect(points))[0]
 
-    async def _read_halves(self, points: list[Point]) -> list[Reading]:
-        middle = (len(points) + 1) // 2
-        return await self._read_batch(points[:middle]) + await self._read_batch(points[middle:])
+    def _learn_from(self, error: BacnetError, size: int) -> bool:
+        """Is it the request itself that the device can't answer, whatever the points?"""
+        if isinstance(error, RejectedError) and "unrecognized-service" in str(error):
+            self.read_multiple = False
+            self._on_learnt(replace(self._facts, read_multiple=False))
+            logger.info("device can't ReadPropertyMultiple", device=self.device.device_id)
+            return True
+        if isinstance(error, AbortedError) and any(reason in str(error) for reason in TOO_LONG):
+            self.batch = max(1, size // 2)  # remember; a device that is only busy is asked as before
+            return True
+        return False
+
+    def _may_look_into(self, error: NoAnswerError) -> bool:
+        """A request had no answer: is it worth while to look for one mute object, because the device answered else?"""
+        self._patience -= 1
+        if self._alive and self._patience > 0:
+            return True
+        self._silent = error
+        return False
+
+    async def _bisect(self, points: list[Point]) -> tuple[list[Reading], bool]:
+        """Read what failed as a whole in halves, until the bad point stands alone: the readings, and was it found?"""
+        readings: list[Reading] = []
+        found, good = False, []
+        for half in _halves(points):
+            if len(half) > 1:
+                suspects = len(self._suspects)
+                readings += await self._read_batch(half)
+                found = found or len(self._suspects) > suspects
+                continue
+            reading = await self._read_single(half[0])
+            readings.append(reading)
+            if self._silent is not None:
+                continue
+            if reading.value is None:
+                found = True
+                if not (reading.reason or "").startswith(BUSY):
+                    self._suspects.append((half[0], reading.reason))
+            else:
+                good.append(half[0])
+        if not found and self._silent is None:
+            self._suspects += [(point, None) for point in good]  # by itself it can be read
+        return readings, found
+
+    async def _read_alone(self, point: Point) -> Reading:
+        """A point of the quarantine; that it is mute says nothing of the device."""
+        if self._silent is not None:
+            return failures([point], self._silent)[0]
+        reading = await self._read_single(point)
+        mute, self._silent = self._silent, None
+        if mute is None and reading.value is not None:
+            self.quarantine.release(point)
+        else:
+            self.quarantine.add(point, reading.reason)
+        return reading
 
     async def _read_single(self, point: Point) -> Reading:
         if self._silent is not None:
@@ -143,8 +216,9 @@ class DeviceReader:
             for name in (VALUE, FLAGS):
                 self.requests += 1
                 answers[object_id, name] = await self._client.read_property(self.device.address, object_id, name)
+                self._patience = PATIENCE
         except NoAnswerError as error:
-            self._silent = error
+            self._may_look_into(error)
             return failures([point], error)[0]
         except BacnetError as error:
             answers.setdefault((object_id, VALUE), error)  # without status flags a value is still a value
@@ -212,8 +286,16 @@ def flag_names(flags: Any) -> set[str]:
 
 def failures(points: Sequence[Point], error: BacnetError) -> list[Reading]:
     """A failed reading for each point, now."""
-    at = time.time_ns() // 1_000_000
-    return [Reading(point.id, at, None, Quality.BAD, str(error)) for point in points]
+    return [_bad(point, str(error)) for point in points]
+
+
+def _bad(point: Point, reason: str) -> Reading:
+    return Reading(point.id, time.time_ns() // 1_000_000, None, Quality.BAD, reason)
+
+
+def _halves(points: list[Point]) -> tuple[list[Point], list[Point]]:
+    middle = (len(points) + 1) // 2
+    return points[:middle], points[middle:]
 
 
 def _batch(max_apdu: int) -> int:

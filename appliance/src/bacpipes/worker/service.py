@@ -27,6 +27,7 @@ from bacpipes.worker import log_store
 from bacpipes.worker.committer import Committer
 from bacpipes.worker.control import Control
 from bacpipes.worker.grid import Grid
+from bacpipes.worker.local_api import LocalApi
 from bacpipes.worker.poller import INSTANT, DevicePoller, gaps_since
 from bacpipes.worker.publisher import Publisher
 from bacpipes.worker.reader import DeviceReader, Facts, by_device
@@ -34,6 +35,7 @@ from bacpipes.worker.shipper import Shipper
 from bacpipes.worker.spool import Spool
 from bacpipes.worker.status_server import Reason, StatusServer
 from bacpipes.writes.service import CommandService
+from bacpipes.writes.sources import Sources
 
 logger = get_logger(__name__)
 
@@ -71,9 +73,13 @@ class Worker:
     async def run(self, stop: asyncio.Event) -> None:
         """Until ``stop``; raise where this worker must not or can't go on."""
         settings, self._stop = self._settings, stop
-        status = StatusServer(settings.worker_http_host, settings.worker_http_port, self._render, self.reasons)
+        local = LocalApi(settings, self._bacnet, lambda: self._mqtt)
+        status = StatusServer(
+            settings.worker_http_host, settings.worker_http_port, self._render, self.reasons, local.routes
+        )
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(status)
+            stack.push_async_callback(local.close)
             stack.push_async_callback(self._control.close)
             connection = await self._control.open(stop)
             if connection is None or not await self._open_bacnet(stop, stack):
@@ -94,6 +100,8 @@ class Worker:
             found.append(Reason("mqtt", reason, "Correct it: `bacpipes mqtt set`."))
         elif self._mqtt is not None and self._mqtt.config.enabled and (reason := self._mqtt.reason):
             found.append(Reason("mqtt", reason, self._mqtt.remedy or ""))
+        if self._shipper is not None and (reason := self._shipper.reason):
+            found.append(Reason("central", reason, "Readings wait in the log, and in history, meanwhile."))
         if reason := self._reload_health.reason:
             found.append(Reason("points", f"a change could not be taken over: {reason}"))
         free = _free_bytes(self._settings)
@@ -126,13 +134,17 @@ class Worker:
         def receive(message: ReceivedMessage) -> None:
             commands.receive(message)
 
-        mqtt = MqttClient(config, site_id=settings.site_id, on_command=receive)
+        sources = Sources(settings)
+        topic = settings.write_heartbeat_topic
+        heartbeats = (topic, sources.heartbeat) if topic else None
+        mqtt = MqttClient(config, site_id=settings.site_id, on_command=receive, heartbeats=heartbeats)
         publisher = Publisher(settings, self._directory, self._metrics, mqtt)
         publisher.switched_off = self._switched_off(config)
         commands = CommandService(
             settings,
             self._bacnet,
             self._metrics,
+            sources,
             publish=publisher.publish_result,
             on_result=publisher.wake,
         )
@@ -237,7 +249,7 @@ class Worker:
 
     async def _changed(self, table: str, publisher: Publisher, commands: CommandService, stop: asyncio.Event) -> None:
         """Take a change over; again and again, where it can't be: the old points must not stay in force unseen."""
-        if table in ("write_commands", "*"):
+        if table in ("write_commands", "site_stop", "*"):
             commands.wake()
         if table not in ("point", "device", "mqtt_config", "*"):
             return
@@ -335,7 +347,7 @@ class Worker:
 
     def _render(self) -> bytes:
         self._metrics.mqtt_connected.set(self._mqtt is not None and self._mqtt.connected)
-        self._metrics.devices_silent.set(sum(poller.silent for poller, _ in self._pollers.values()))
+        self._metrics.show_devices((p.device.device_id, p.silent, p.quarantined) for p, _ in self._pollers.values())
         self._metrics.points.set(len(self._directory.enabled))
         return self._metrics.text()
 

@@ -95,7 +95,7 @@ class Shipper:
             site = await stack.enter_async_context(await connect(self._settings, "shipper"))
             central = await stack.enter_async_context(await link.connect(self._url, self._name("shipper")))
             await shipping.require_registered(central, self._settings.site_id)
-            if await shipping.activate(site):
+            if self._settings.ship_readings and await shipping.activate(site):
                 logger.warning("the log does not reach back to what central has; history fills in")
                 self._compare_all = True
                 self._compare_now.set()
@@ -121,6 +121,8 @@ class Shipper:
             self._look_at = time.monotonic() + LOOK_EVERY
             await self._pull(central)
         more = await shipping.send_results(site, central)
+        if not self._settings.ship_readings:
+            return bool(more)
         more += await shipping.send_gaps(site, central)
         shipped = await shipping.send_batches(site, central)
         self._metrics.shipped.inc(shipped.readings)

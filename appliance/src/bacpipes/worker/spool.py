@@ -1,6 +1,7 @@
 """Batches on disk while the database is away: appended, bounded, read back in order, tolerant of a torn end."""
 
 import json
+import mmap
 import os
 import zlib
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ logger = get_logger(__name__)
 
 FULL = "the spool was full while the database was away"
 _FRAME = 8  # octets before each record: length and CRC-32
+_BEGINNING = b'{"interval":'  # of each record, and nowhere in it
 
 
 class Spool:
@@ -48,21 +50,38 @@ class Spool:
         if self.size + len(frame) > self._limit or not self._write(frame):
             self._drop(batch)
 
+    @property
+    def damaged(self) -> bool:
+        """True where `batches` met records that can't be read: what they held has to be told as gaps."""
+        return self._damaged
+
     def batches(self, after: int = 0) -> Iterator[Batch]:
-        """Everything that waits ``after`` the first so many, oldest first; stops at a damaged record and says so."""
-        if not self._path.exists():
+        """Everything that waits ``after`` the first so many, oldest first; a damaged record is passed over and said."""
+        if not self.size:
             return
-        with self._path.open("rb") as file:
-            while header := file.read(_FRAME):
-                record = file.read(int.from_bytes(header[:4], "big")) if len(header) == _FRAME else b""
-                if not record or zlib.crc32(record) != int.from_bytes(header[4:], "big"):
-                    self._damaged = True
-                    logger.error("spool ends in a damaged record", path=str(self._path), octet=file.tell())
-                    return
+        with self._path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as octets:
+            for record in self._records(octets):
                 if after:
                     after -= 1
                     continue
                 yield _decode(json.loads(record))
+
+    def _records(self, octets: mmap.mmap) -> Iterator[bytes]:
+        """The whole records. One that was torn by a power cut may have others behind it, of the run after."""
+        start = 0
+        while start < len(octets):
+            begin = start + _FRAME
+            end = begin + int.from_bytes(octets[start : start + 4], "big")
+            record = octets[begin:end]
+            if record and zlib.crc32(record) == int.from_bytes(octets[start + 4 : begin], "big"):
+                yield record
+                start = end
+                continue
+            if not self._damaged:
+                logger.error("spool has a damaged record", path=str(self._path), octet=start)
+            self._damaged = True
+            found = octets.find(_BEGINNING, begin + 1)
+            start = len(octets) if found < 0 else found - _FRAME
 
     def gaps(self) -> list[Gap]:
         """What was dropped, as gaps; they outlive a restart."""
@@ -104,7 +123,9 @@ class Spool:
             _join(self._gaps, gap)
         text = json.dumps([asdict(gap) for gap in self._gaps], default=_encode)
         try:
-            self._gaps_path.write_text(text)
+            new = self._gaps_path.with_suffix(".new")
+            new.write_text(text)
+            new.replace(self._gaps_path)  # whole, whenever the power goes
         except OSError as error:  # remembered for as long as we run
             logger.error("dropped readings can't be noted on disk", reason=error.strerror)
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 import uvicorn
@@ -32,11 +32,22 @@ class _Server(uvicorn.Server):
 
 
 class StatusServer:
-    """Serves while it is entered. ``reasons`` says what keeps the worker from its work; empty: ready."""
+    """Serves while it is entered. ``reasons`` says what keeps the worker from its work; empty: ready.
 
-    def __init__(self, host: str, port: int, metrics: Callable[[], bytes], reasons: Callable[[], list[Reason]]) -> None:
+    ``more`` are routes that the worker adds for the page on site.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        metrics: Callable[[], bytes],
+        reasons: Callable[[], list[Reason]],
+        more: Sequence[Route] = (),
+    ) -> None:
         self._metrics, self._reasons = metrics, reasons
         routes = [
+            *more,
             Route("/metrics", self._get_metrics),
             Route("/healthz", self._get_healthz),
             Route("/readyz", self._get_readyz),

@@ -11,6 +11,8 @@ from bacpipes.objects import MAX_INSTANCE
 
 MAX_JOB_ID = 200
 MAX_TEXT = 500
+OF_RELEASE = "#release"  # stands behind a write's jobId in the result of its release
+RELEASE_AFTER = (1, 2_678_400)  # seconds: the least and the most (31 days)
 YEARS = (2000, 9000)  # of a timestamp or an expiry; beyond, databases and languages disagree
 
 
@@ -37,6 +39,7 @@ class Command:
     release: bool = False
     timestamp: datetime | None = None
     expires_at: datetime | None = None
+    release_after: float | None = None  # seconds after the write
     source: str | None = None
     reason: str | None = None
     site_id: str | None = None
@@ -72,6 +75,7 @@ def from_fields(data: dict[str, Any]) -> Command:
         "release": reader.boolean("release"),
         "timestamp": reader.time("timestamp"),
         "expires_at": reader.time("expiresAt"),
+        "release_after": reader.seconds("releaseAfter", *RELEASE_AFTER),
         "source": reader.text("source", MAX_TEXT),
         "reason": reader.text("reason", MAX_TEXT),
         "site_id": reader.text("siteId", MAX_TEXT),
@@ -79,8 +83,10 @@ def from_fields(data: dict[str, Any]) -> Command:
     }
     if "value" not in data and not command["release"]:
         reader.problems.append("value is missing")
-    if data.get("releaseAfter") is not None:
-        reader.problems.append("releaseAfter is not supported by this version; release by a second command")
+    if job_id is not None and job_id.endswith(OF_RELEASE):
+        reader.problems.append(f"jobId ends with {OF_RELEASE}, which names the release of a write")
+    if command["release"] and command["release_after"] is not None:
+        reader.problems.append("releaseAfter is given for a release")
     if reader.problems or job_id is None:
         raise MalformedCommandError(reader.problems, job_id, data)
     return Command(job_id=job_id, value=data.get("value"), priority=_priority(data), **command)  # type: ignore[arg-type]
@@ -119,6 +125,15 @@ class _Fields:
             return None
         return value
 
+    def seconds(self, name: str, least: float, most: float) -> float | None:
+        value = self._data.get(name)
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
+            self.problems.append(f"{name} is not a number of seconds from {least} to {most}")
+            return None
+        return float(value)
+
     def boolean(self, name: str) -> bool:
         value = self._data.get(name)
         if not isinstance(value, bool | None):
@@ -138,6 +153,27 @@ class _Fields:
             self.problems.append(f"{name} is not between the years {YEARS[0]} and {YEARS[1]}")
             return None
         return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def to_fields(command: Command) -> dict[str, Any]:
+    """A command as the payload that `from_fields` reads."""
+    fields = {
+        "jobId": command.job_id,
+        "deviceId": command.device_id,
+        "objectType": command.object_type,
+        "objectInstance": command.object_instance,
+        "value": json_safe(command.value),
+        "priority": json_safe(command.priority),
+        "release": command.release,
+        "timestamp": command.timestamp.isoformat() if command.timestamp else None,
+        "expiresAt": command.expires_at.isoformat() if command.expires_at else None,
+        "releaseAfter": command.release_after,
+        "source": command.source,
+        "reason": command.reason,
+        "siteId": command.site_id,
+        "haystackName": command.haystack_name,
+    }
+    return {key: value for key, value in fields.items() if value is not None or key == "value"}
 
 
 JOB_ID = re.compile(rb'"jobId"\s*:\s*"([\x20\x21\x23-\x5b\x5d-\x7e]{1,200})"')

@@ -8,7 +8,8 @@ from psycopg.types.json import Json, Jsonb
 
 from bacpipes.database import Connection, query
 from bacpipes.objects import Kind
-from bacpipes.points import Point
+from bacpipes.points import Point, from_row
+from bacpipes.writes.command import Command
 from bacpipes.writes.values import same
 
 
@@ -61,16 +62,29 @@ async def unsettled(connection: Connection) -> list[tuple[Held, int, str, int]]:
     return [(Held(*row[:5]), row[5], row[6], row[7]) async for row in cursor]
 
 
-async def begin(connection: Connection, job_id: str, point_id: int, priority: int, value: float | None) -> None:
-    """Note, before the first packet, that this job may from now on have changed the slot (``value`` None: released)."""
+async def begin(
+    connection: Connection, command: Command, point: Point, value: float | None, there: float | None, *, array: bool
+) -> None:
+    """Note, before the first packet, that this job may from now on have changed the slot (``value`` None: released).
+
+    ``there`` is the present value before, ``array`` says whether the object has a priority array.
+    """
     async with connection.transaction():
-        await connection.execute("UPDATE write_claim SET executing_at = clock_timestamp() WHERE job_id = %s", [job_id])
-        if value is not None:
-            await connection.execute(query("hold_slot"), [point_id, priority, value, job_id])
-        else:
+        await connection.execute(
+            "UPDATE write_claim SET executing_at = clock_timestamp() WHERE job_id = %s", [command.job_id]
+        )
+        if value is None:
             await connection.execute(
-                "UPDATE held_slot SET settled = false WHERE point_id = %s AND priority = %s", [point_id, priority]
+                "UPDATE held_slot SET settled = false WHERE point_id = %s AND priority = %s",
+                [point.id, command.priority],
             )
+            return
+        if array:
+            await connection.execute(query("hold_slot"), [point.id, command.priority, value, command.job_id])
+        if command.release_after is not None:
+            values = {"point": point.id, "slot": command.priority if array else 0, "job": command.job_id}
+            values |= {"value": value, "there": there, "after": command.release_after}
+            await connection.execute(query("note_release"), values)
 
 
 async def settle_slot(
@@ -95,24 +109,120 @@ async def settle_slot(
         await connection.execute("DELETE FROM held_slot WHERE point_id = %s AND priority = %s", key)
 
 
-async def settle(
-    connection: Connection, result: dict[str, Any], point_id: int | None, executed_at: datetime | None, actor: str
+async def settle_releases(
+    connection: Connection, point: Point, slot: int, job_id: str, there: float | None, *, stands: bool
 ) -> None:
+    """After a write: where it ``stands``, it supersedes what was to be released there; else its own release goes."""
+    key = [point.id, slot]
+    if not stands:
+        await connection.execute(
+            "DELETE FROM due_release WHERE point_id = %s AND slot = %s AND job_id = %s", [*key, job_id]
+        )
+        return
+    await connection.execute(
+        "DELETE FROM due_release WHERE point_id = %s AND slot = %s AND job_id <> %s", [*key, job_id]
+    )
+    await connection.execute(
+        "UPDATE due_release SET value = coalesce(%s, value), previous = value"
+        " WHERE point_id = %s AND slot = %s AND job_id = %s",
+        [there, *key, job_id],
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class DueRelease:
+    """What is to be given back. ``slot`` 0: the object has no priority array, and ``restore`` comes back.
+
+    ``seconds`` are left until then; ``source`` asked for the write.
+    """
+
+    point: Point
+    slot: int
+    job_id: str
+    value: float
+    previous: float | None
+    restore: float | None
+    cause: str
+    source: str
+    seconds: float
+
+    @property
+    def key(self) -> tuple[int, int, str]:
+        """What names the row."""
+        return self.point.id, self.slot, self.job_id
+
+
+async def due_releases(connection: Connection) -> list[DueRelease]:
+    """All releases that are to come, the earliest first."""
+    cursor = await connection.execute(query("due_releases"))
+    return [DueRelease(from_row(row), *row[24:]) async for row in cursor]
+
+
+async def is_due(connection: Connection, due: DueRelease) -> bool:
+    """Is it still to be released?"""
+    cursor = await connection.execute(
+        "SELECT FROM due_release WHERE point_id = %s AND slot = %s AND job_id = %s", list(due.key)
+    )
+    return await cursor.fetchone() is not None
+
+
+async def release_all(connection: Connection) -> None:
+    """Make all that we hold due now."""
+    await connection.execute(query("release_all"))
+
+
+async def count_held(connection: Connection) -> int:
+    """Slots of priority arrays that hold a value of ours."""
+    row = await (await connection.execute("SELECT count(*) FROM held_slot")).fetchone()
+    return int(row[0]) if row else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A result to be stored with its audit row; ``release`` is what was due and is settled with it."""
+
+    result: dict[str, Any]
+    point_id: int | None
+    executed_at: datetime | None
+    actor: str
+    action: str | None = None  # default: write.done or write.refused
+    release: DueRelease | None = None
+    stored: bool = True  # False: what was refused before it was claimed stands in the audit only
+
+
+async def settle(connection: Connection, entry: Entry) -> None:
     """Store a job's result and its audit row together; a result that is already there stays."""
+    result = entry.result
+    action = entry.action or ("write.done" if result["success"] else "write.refused")
+    if not entry.stored:
+        await connection.execute(query("exporter_audit"), [entry.actor, action, result["jobId"], Jsonb(result)])
+        return
     async with connection.transaction():
         await connection.execute(
             query("insert_result"),
             {
                 "job": result["jobId"],
                 "site": result["siteId"],
-                "point": point_id,
+                "point": entry.point_id,
                 "success": result["success"],
-                "executed": executed_at,
+                "executed": entry.executed_at,
                 "error": describe(result),
                 "result": Json(result),
-                "actor": actor,
+                "actor": entry.actor,
+                "action": action,
             },
         )
+        if entry.release is not None:
+            await _settle_release(connection, entry.release, done=result["success"])
+
+
+async def _settle_release(connection: Connection, due: DueRelease, *, done: bool) -> None:
+    """What was due is ``done``, or is not ours any more: neither is held."""
+    await connection.execute("DELETE FROM due_release WHERE point_id = %s AND slot = %s AND job_id = %s", list(due.key))
+    await connection.execute(
+        "DELETE FROM held_slot WHERE point_id = %s AND priority = %s AND (%s OR value = %s)",
+        [due.point.id, due.slot, done, due.value],
+    )
 
 
 async def unresolved(connection: Connection) -> list[tuple[dict[str, Any], datetime, datetime | None]]:

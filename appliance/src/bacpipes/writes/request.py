@@ -12,8 +12,9 @@ from bacpipes.errors import InputError, UnavailableError
 from bacpipes.settings import Settings
 
 _INSERT = """
-INSERT INTO write_commands (site_id, point_id, command_type, value, priority, created_by, reason)
-SELECT %(site)s, p.id, %(type)s, %(value)s, %(priority)s, %(actor)s, %(reason)s
+INSERT INTO write_commands (site_id, point_id, command_type, value, priority, created_by, reason,
+                            release_after)
+SELECT %(site)s, p.id, %(type)s, %(value)s, %(priority)s, %(actor)s, %(reason)s, %(release_after)s
 FROM point p JOIN device d ON d.id = p.device
 WHERE d.site_id = %(site)s AND d.device_id = %(device)s
   AND p.object_type = %(object_type)s AND p.object_instance = %(instance)s
@@ -32,6 +33,7 @@ class WriteRequest:
     priority: int
     reason: str | None
     actor: str
+    release_after: float | None = None  # seconds after the write
 
 
 def request_write(settings: Settings, request: WriteRequest, timeout: float) -> dict[str, Any]:
@@ -55,6 +57,7 @@ def _queue(connection: psycopg.Connection[Any], site_id: str, request: WriteRequ
             "priority": request.priority,
             "actor": request.actor,
             "reason": request.reason,
+            "release_after": request.release_after,
             "device": request.device_id,
             "object_type": request.object_type,
             "instance": request.object_instance,

@@ -4,25 +4,27 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import psycopg
-
 from bacpipes import clock
 from bacpipes.bacnet import BacnetClient, BacnetError
-from bacpipes.database import Connection, connect_impatient, first_line
-from bacpipes.errors import UnavailableError
 from bacpipes.events import first_of
-from bacpipes.log import Transition, get_logger
+from bacpipes.log import get_logger
 from bacpipes.metrics import WorkerMetrics
 from bacpipes.mqtt.client import ReceivedMessage
 from bacpipes.payload import malformed_payload, refusal, result_payload
 from bacpipes.points import Point, find_point
 from bacpipes.settings import Settings
-from bacpipes.writes import ledger, writer
-from bacpipes.writes.command import Command, MalformedCommandError, from_fields, job_id_in, json_safe, parse
-from bacpipes.writes.validator import LOWEST_PRIORITY, Policy, Violation, validate
+from bacpipes.writes import ledger, pace, settling, stop, writer
+from bacpipes.writes.book import AWAY, Book
+from bacpipes.writes.command import Command, MalformedCommandError, from_fields, job_id_in, json_safe, parse, to_fields
+from bacpipes.writes.ledger import Entry
+from bacpipes.writes.releases import Releases
+from bacpipes.writes.sources import Sources
+from bacpipes.writes.turns import Turns
+from bacpipes.writes.validator import LOWEST_PRIORITY, Policy, Violation, validate, validate_stop
 from bacpipes.writes.values import convert, number_text
 
 logger = get_logger(__name__)
@@ -36,6 +38,15 @@ RETAINED = Violation("command-retained", "Retained commands are not executed: th
 INTERRUPTED = "Interrupted before anything was written"
 
 
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What the database knows of a command's target."""
+
+    point: Point | None
+    held: ledger.Held | None
+    stop: stop.Stop
+
+
 class CommandService:
     """``publish`` sends a result outside the log; ``on_result`` is told when one was stored and follows in the log."""
 
@@ -44,20 +55,18 @@ class CommandService:
         settings: Settings,
         client: BacnetClient,
         metrics: WorkerMetrics,
+        sources: Sources,
         *,
         publish: Callable[[dict[str, Any]], Awaitable[None]],
         on_result: Callable[[], None],
     ) -> None:
         self._settings, self._client, self._metrics = settings, client, metrics
-        self._publish, self._on_result = publish, on_result
+        self._publish, self._sources = publish, sources
+        self._book, self._turns = Book(settings, publish, on_result), Turns()
+        self._releases = Releases(settings, client, metrics, self._book, self._turns, sources)
         self._messages: asyncio.Queue[tuple[ReceivedMessage, datetime]] = asyncio.Queue(MOST_WAITING)
         self._wake = asyncio.Event()
-        self._devices: dict[int, asyncio.Lock] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._connection: Connection | None = None
-        self._database = asyncio.Lock()  # one statement group at a time: results keep their order in the log
-        self._health = Transition(logger, "commands' database")
-        self._unsaved: list[tuple[dict[str, Any], int | None, datetime | None, str]] = []
         self._interrupted: list[tuple[dict[str, Any], datetime, datetime | None]] | None = None  # None: not asked yet
         self._settling = False
         self._stopping = False
@@ -78,38 +87,41 @@ class CommandService:
             self._start(self._from_central(fields))
 
     def wake(self) -> None:
-        """There is something new in the queue."""
+        """There is something new in the queue, or the site's stop was set or lifted."""
         self._wake.set()
+        self._releases.wake()
 
-    async def run(self, stop: asyncio.Event) -> None:
-        """Until ``stop``; what waits is not begun any more, and what is under way gets a moment."""
-        while not stop.is_set():
+    async def run(self, end: asyncio.Event) -> None:
+        """Until ``end``; what waits is not begun any more, and what is under way gets a moment."""
+        releases = asyncio.create_task(self._releases.run(end), name="releases")
+        while not end.is_set():
+            if releases.done():
+                releases.result()  # it ends by itself only where it failed
             self._wake.clear()
             while not self._messages.empty() and len(self._tasks) < MOST_AT_ONCE:
                 self._start(self._from_message(*self._messages.get_nowait()))
             await self._look()
-            await first_of(self._wake, stop, within=LOOK_EVERY)
+            await first_of(self._wake, end, within=LOOK_EVERY)
         self._stopping = True
         if self._tasks:
             _, late = await asyncio.wait(self._tasks, timeout=END_PATIENCE)
             for task in late:  # its claim and its slot say at the next start what has to be looked at
                 task.cancel()
-        if self._connection is not None:
-            await self._connection.close()
+        await releases
+        await self._book.close()
 
     async def _look(self) -> None:
         """What the database has for us: the queue, results to be stored, jobs of an earlier run, unsettled slots."""
         try:
-            async with self._database:
-                connection = await self._connected()
-                await self._save_results(connection)
+            async with self._book.open() as connection:
+                await self._book.save(connection)
                 if self._interrupted is None:
                     self._interrupted = await ledger.unresolved(connection)
                 rows = await ledger.pending(connection, self._settings.site_id)
                 unsettled = [] if self._settling else await ledger.unsettled(connection)
-            self._health.recovered()
-        except (psycopg.Error, UnavailableError, OSError) as error:
-            self._health.failed(first_line(error))
+            self._book.recovered()
+        except AWAY as error:
+            self._book.failed(error)
             return
         for row, queued in rows:
             await self._from_queue(row, queued)
@@ -119,11 +131,6 @@ class CommandService:
         if unsettled:
             self._settling = True
             self._start(self._settle(unsettled))
-
-    async def _connected(self) -> Connection:
-        if self._connection is None or self._connection.closed:
-            self._connection = await connect_impatient(self._settings, "commands")
-        return self._connection
 
     def _start(self, work: Awaitable[None]) -> None:
         task = asyncio.ensure_future(self._guarded(work))
@@ -165,22 +172,21 @@ class CommandService:
         logger.warning("a retained command is not executed", job=command.job_id, remedy="publish it without retain")
         if not await self._repeat(command):  # it may have been executed when it was new
             self._metrics.commands.labels("refused").inc()
-            await self._publish(
-                result_payload(
-                    command,
-                    self._settings.site_id,
-                    success=False,
-                    seconds=0,
-                    error=refusal([RETAINED]),
-                    violations=[RETAINED],
-                )
-            )
+            site, why = self._settings.site_id, [RETAINED]
+            result = result_payload(command, site, success=False, seconds=0, error=refusal(why), violations=why)
+            await self._refuse(result, command.source)
+
+    async def _refuse(self, result: dict[str, Any], source: str | None) -> None:
+        """Answer what was refused before it was claimed; it stands in the audit."""
+        await self._book.enter(Entry(result, None, None, source or "unknown", stored=False))
 
     async def _malformed(self, error: MalformedCommandError) -> None:
         self._metrics.malformed.inc()
         logger.warning("message is no command", problems=error.problems, job=error.job_id)
         if error.job_id is not None and error.fields.get("siteId") in (None, self._settings.site_id):
-            await self._publish(malformed_payload(error, self._settings.site_id))
+            source = error.fields.get("source")
+            actor = str(json_safe(source)) if isinstance(source, str) else None
+            await self._refuse(malformed_payload(error, self._settings.site_id), actor)
 
     async def _from_queue(self, row: dict[str, Any], queued: datetime) -> None:
         """A row of the queue is claimed here and now, so that the next look does not find it again."""
@@ -191,8 +197,8 @@ class CommandService:
                 await self._refuse_row(row, error)
                 return
             received = await self._claim(command, "sql")
-        except (psycopg.Error, UnavailableError, OSError) as error:
-            self._health.failed(first_line(error))
+        except AWAY as error:
+            self._book.failed(error)
             return
         if received is not None:
             self._start(self._carry_out(command, queued))
@@ -206,8 +212,8 @@ class CommandService:
                 await self._refuse_row(fields, error, "central")
                 return
             fresh = await self._claim(command, "central") is not None
-        except (psycopg.Error, UnavailableError, OSError) as error:
-            self._health.failed(first_line(error))
+        except AWAY as error:
+            self._book.failed(error)
             return
         if fresh:
             await self._carry_out(command, datetime.now(UTC))
@@ -216,35 +222,32 @@ class CommandService:
         """A row that is no command is answered once, and is no longer in the others' way."""
         self._metrics.malformed.inc()
         result = malformed_payload(error, self._settings.site_id)
-        async with self._database:
-            connection = await self._connected()
+        async with self._book.open() as connection:
             await ledger.claim(connection, row["jobId"], origin, row)
-            self._unsaved.append((result, None, None, row.get("source") or "unknown"))
-            await self._save_results(connection)
+        await self._book.enter(Entry(result, None, None, row.get("source") or "unknown"))
 
     async def _take(self, command: Command, received: datetime) -> None:
         try:
             fresh = await self._claim(command, "mqtt") is not None
             if not fresh:
                 await self._repeat(command)
-        except (psycopg.Error, UnavailableError, OSError) as error:
-            self._health.failed(first_line(error))
+        except AWAY as error:
+            self._book.failed(error)
             result = result_payload(command, self._settings.site_id, success=False, seconds=0, error=DATABASE_AWAY)
             self._metrics.commands.labels("refused").inc()
-            await self._publish(result)
+            await self._refuse(result, command.source)
             return
         if fresh:
             await self._carry_out(command, received)
 
     async def _claim(self, command: Command, origin: str) -> datetime | None:
-        async with self._database:
-            connection = await self._connected()
-            return await ledger.claim(connection, command.job_id, origin, _fields(command))
+        async with self._book.open() as connection:
+            return await ledger.claim(connection, command.job_id, origin, to_fields(command))
 
     async def _repeat(self, command: Command) -> bool:
         """A job that was claimed before is not executed again; its result, where there is one, is sent again."""
-        async with self._database:
-            result = await ledger.result_of(await self._connected(), command.job_id)
+        async with self._book.open() as connection:
+            result = await ledger.result_of(connection, command.job_id)
         if result is not None:
             self._metrics.commands.labels("duplicate").inc()
             await self._publish(result)
@@ -259,8 +262,8 @@ class CommandService:
         executed = datetime.now(UTC)
         try:
             point, outcome = await self._judge(command, received)
-        except (psycopg.Error, UnavailableError, OSError) as error:
-            self._health.failed(first_line(error))
+        except AWAY as error:
+            self._book.failed(error)
             outcome = writer.Outcome(False, DATABASE_AWAY)
         except Exception as error:  # it was claimed, so it must be answered
             logger.exception("command failed unexpectedly", job=command.job_id)
@@ -268,38 +271,36 @@ class CommandService:
         await self._finish(command, point, outcome, time.monotonic() - began, executed if outcome.attempted else None)
 
     async def _judge(self, command: Command, received: datetime) -> tuple[Point | None, writer.Outcome]:
-        point, held = await self._known(command)
-        violations = self._validate(command, point, received, ours=held is not None)
+        known = await self._known(command)
+        point, violations = known.point, self._validate(command, known, received)
         if point is None or violations:
             return point, writer.Outcome(False, violations=violations)
-        async with self._turn(point):
+        async with self._turns.of(point):
             if self._stopping:
                 return point, writer.Outcome(False, INTERRUPTED)
             return await self._execute(command, received)
 
-    def _turn(self, point: Point) -> asyncio.Lock:
-        """Commands to one device, and looks at its slots, one after the other."""
-        return self._devices.setdefault(point.device.id, asyncio.Lock())
-
-    async def _known(self, command: Command) -> tuple[Point | None, ledger.Held | None]:
-        """The point as the database has it now, and what we hold in the slot."""
-        async with self._database:
-            connection = await self._connected()
+    async def _known(self, command: Command) -> _Known:
+        """The point as the database has it now, what we hold in the slot, and whether the site is stopped."""
+        async with self._book.open() as connection:
             key = (command.device_id, command.object_type, command.object_instance)
             point = await find_point(connection, self._settings.site_id, *key)
+            stopped = await stop.load(connection)
             if point is None or not isinstance(command.priority, int) or not 0 < command.priority <= LOWEST_PRIORITY:
-                return point, None
-            return point, await ledger.held(connection, point.id, command.priority)
+                return _Known(point, None, stopped)
+            return _Known(point, await ledger.held(connection, point.id, command.priority), stopped)
 
-    def _validate(self, command: Command, point: Point | None, received: datetime, *, ours: bool) -> list[Violation]:
+    def _validate(self, command: Command, known: _Known, received: datetime) -> list[Violation]:
         synchronised = not self._settings.clock_check or clock.synchronised()
         policy = Policy.from_settings(self._settings, clock_synchronised=synchronised)
-        return validate(command, point, policy, datetime.now(UTC), received, ours=ours)
+        ours = known.held is not None
+        found = validate(command, known.point, policy, datetime.now(UTC), received, ours=ours)
+        return [*found, *validate_stop(command, known.stop), *self._sources.violations(command)]
 
     async def _execute(self, command: Command, received: datetime) -> tuple[Point | None, writer.Outcome]:
         # Anew: it may have waited for another command, and the point or the time may have changed meanwhile.
-        point, held = await self._known(command)
-        violations = self._validate(command, point, received, ours=held is not None)
+        known = await self._known(command)
+        point, held, violations = known.point, known.held, self._validate(command, known, received)
         if point is None or violations:
             return point, writer.Outcome(False, violations=violations)
         number = None if command.release else convert(command.value, point)
@@ -307,27 +308,45 @@ class CommandService:
         def ours(there: float | None) -> bool:
             return held is not None and held.ours(point.type.kind, there)
 
-        async def begin() -> list[Violation]:
-            async with self._database:
-                await ledger.begin(await self._connected(), command.job_id, point.id, command.priority, number)
-            return self._validate(command, point, received, ours=held is not None)  # the database may have been slow
+        async def begin(before: writer.Slots) -> list[Violation]:
+            async with self._book.open() as connection:
+                stopped = await stop.load(connection)
+                array = before.array is not None
+                if number is not None:
+                    limits = await pace.load(connection, self._settings, point)
+                    if too_soon := pace.violations(point, number, before.value, limits):
+                        return too_soon
+                    await pace.wrote(connection, point, number, before.value)
+                await ledger.begin(connection, command, point, number, before.value, array=array)
+            return self._validate(command, _Known(point, held, stopped), received)  # the database may have been slow
 
         outcome = await writer.execute(self._client, command, point, number, ours, begin)
-        written = outcome.acknowledged and number is not None
-        await self._settle_slot(point, command.priority, outcome.slots, written=written)
+        await self._settle_slot(point, command.priority, outcome.slots, command, outcome)
+        self._releases.wake()
         return point, outcome
 
-    async def _settle_slot(self, point: Point, priority: int, slots: writer.Slots | None, *, written: bool) -> None:
-        """Keep the book of held slots true to what was seen; what could not be seen is looked at again later."""
-        if slots is None or slots.array is None:
+    async def _settle_slot(
+        self,
+        point: Point,
+        priority: int,
+        slots: writer.Slots | None,
+        command: Command | None = None,
+        outcome: writer.Outcome | None = None,
+    ) -> None:
+        """Keep the book true to what was seen; what could not be seen is looked at again later.
+
+        With the ``command`` that was just executed and its ``outcome``, or without: a look at what is there.
+        """
+        if slots is None:
             return
-        there = slots.at(priority)
         try:
-            async with self._database:
-                connection = await self._connected()
-                await ledger.settle_slot(connection, point, priority, there, there if written else None)
-        except (psycopg.Error, UnavailableError, OSError) as error:
-            self._health.failed(first_line(error))
+            async with self._book.open() as connection:
+                if command is not None and outcome is not None:
+                    await settling.after_command(connection, point, command, slots, outcome)
+                else:
+                    await settling.after_look(connection, point, priority, slots)
+        except AWAY as error:
+            self._book.failed(error)
 
     async def _finish(
         self, command: Command, point: Point | None, outcome: writer.Outcome, seconds: float, executed: datetime | None
@@ -344,24 +363,8 @@ class CommandService:
         )
         self._metrics.commands.labels("done" if outcome.success else "refused").inc()
         logger.info("command", job=command.job_id, success=outcome.success, error=ledger.describe(result))
-        self._unsaved.append((result, point.id if point else None, executed, command.source or "unknown"))
-        try:
-            async with self._database:
-                await self._save_results(await self._connected())
-        except (psycopg.Error, UnavailableError, OSError) as failure:
-            self._health.failed(first_line(failure))
-            await self._publish(result)
-
-    async def _save_results(self, connection: Connection) -> None:
-        while self._unsaved:
-            try:
-                await ledger.settle(connection, *self._unsaved[0])
-            except (psycopg.DataError, psycopg.IntegrityError, ValueError):
-                # it would fail for ever and keep all others from being stored; it is told, if not kept
-                logger.exception("a result can't be stored", job=self._unsaved[0][0]["jobId"])
-                await self._publish(self._unsaved[0][0])
-            del self._unsaved[0]
-            self._on_result()
+        entry = Entry(result, point.id if point else None, executed, command.source or "unknown")
+        await self._book.enter(entry)
 
     # --- what was left behind
 
@@ -369,7 +372,7 @@ class CommandService:
         """Jobs without a result: what was not begun is not executed any more; what was is looked at."""
         for fields, received, executing in waiting:
             command = from_fields(fields)
-            point, _ = await self._known(command)
+            point = (await self._known(command)).point
             outcome = writer.Outcome(False, INTERRUPTED)
             if executing is not None and point is not None:
                 found = await self._found(command, point, executing)
@@ -382,14 +385,14 @@ class CommandService:
     async def _found(self, command: Command, point: Point, executing: datetime) -> writer.Outcome | None:
         """What a write that was cut short left in the device; None where to ask again later."""
         number = None if command.release else convert(command.value, point)
-        async with self._turn(point):
+        async with self._turns.of(point):
             try:
                 slots = await writer.read_slots(self._client, point)
             except BacnetError as error:
                 if datetime.now(UTC) - executing < timedelta(seconds=self._settings.write_ttl):
                     return None
                 return writer.Outcome(False, f"Interrupted while writing; whether it was written is not known: {error}")
-            await self._settle_slot(point, command.priority, slots, written=False)
+            await self._settle_slot(point, command.priority, slots)
         success = writer.holds(point, slots, command.priority, number)
         there = slots.at(command.priority) if slots.array else slots.value
         what = "nothing" if there is None else number_text(there)
@@ -400,35 +403,13 @@ class CommandService:
         """Look again at slots whose last write was not read back, so that what is ours is known to be."""
         try:
             for held, device_id, object_type, instance in unsettled:
-                async with self._database:
-                    point = await find_point(
-                        await self._connected(), self._settings.site_id, device_id, object_type, instance
-                    )
+                async with self._book.open() as connection:
+                    point = await find_point(connection, self._settings.site_id, device_id, object_type, instance)
                 if point is None:
                     continue
-                async with self._turn(point):
+                async with self._turns.of(point):
                     with contextlib.suppress(BacnetError):
                         slots = await writer.read_slots(self._client, point)
-                        await self._settle_slot(point, held.priority, slots, written=False)
+                        await self._settle_slot(point, held.priority, slots)
         finally:
             self._settling = False
-
-
-def _fields(command: Command) -> dict[str, Any]:
-    """A command as the payload that `from_fields` reads."""
-    fields = {
-        "jobId": command.job_id,
-        "deviceId": command.device_id,
-        "objectType": command.object_type,
-        "objectInstance": command.object_instance,
-        "value": json_safe(command.value),
-        "priority": json_safe(command.priority),
-        "release": command.release,
-        "timestamp": command.timestamp.isoformat() if command.timestamp else None,
-        "expiresAt": command.expires_at.isoformat() if command.expires_at else None,
-        "source": command.source,
-        "reason": command.reason,
-        "siteId": command.site_id,
-        "haystackName": command.haystack_name,
-    }
-    return {key: value for key, value in fields.items() if value is not None or key == "value"}

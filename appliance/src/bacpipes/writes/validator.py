@@ -5,13 +5,14 @@ The rules, their texts and codes stand in docs/writes.md; other programs match o
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from bacpipes.haystack import SETPOINT, function_of
 from bacpipes.objects import Kind
 from bacpipes.points import Point
 from bacpipes.settings import Settings
 from bacpipes.writes.command import Command
+from bacpipes.writes.stop import Stop
 from bacpipes.writes.values import BadValueError, convert, number_text
 
 LOWEST_PRIORITY = 16
@@ -81,6 +82,15 @@ def validate_slot(command: Command, held: float | None, *, ours: bool) -> list[V
         return []
     text = f"Priority {command.priority} holds {number_text(held)}, which BacPipes did not write"
     return [Violation("slot-held", text)]
+
+
+def validate_stop(command: Command, stop: Stop) -> list[Violation]:
+    """While the site is stopped nothing is written; what we hold may be released."""
+    if not stop.stopped or command.release:
+        return []
+    why = f": {stop.reason}" if stop.reason else ""
+    text = f"The site was stopped by {stop.actor or 'somebody'} at {stop.since.astimezone(UTC):%Y-%m-%d %H:%M:%SZ}{why}"
+    return [Violation("site-stopped", text)]
 
 
 def no_priority_array(point: Point) -> Violation:

@@ -86,12 +86,12 @@ async def execute(
     point: Point,
     number: float | None,
     ours: Callable[[float | None], bool],
-    begin: Callable[[], Awaitable[list[Violation]]],
+    begin: Callable[[Slots], Awaitable[list[Violation]]],
 ) -> Outcome:
     """Write ``number`` (None: release) at the command's priority. ``ours`` says whether we wrote what a slot holds.
 
-    ``begin`` is awaited just before the first packet that could change something: where it raises, or finds a rule that
-    is broken by now, nothing is written.
+    ``begin`` is awaited, with what was there, just before the first packet that could change something: where it
+    raises, or finds a rule that is broken by now, nothing is written.
     """
     try:
         before = await read_slots(client, point)
@@ -102,7 +102,7 @@ async def execute(
         return Outcome(False, violations=violations, before=before, slots=before)
     if number is None and there is None:
         return Outcome(True, before=before, slots=before)  # nothing to release
-    if violations := await begin():
+    if violations := await begin(before):
         return Outcome(False, violations=violations, before=before, slots=before)
     failure = await _write(client, command, point, number)
     try:

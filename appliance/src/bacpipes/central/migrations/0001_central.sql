@@ -123,6 +123,7 @@ CREATE TABLE write_commands (
     created_by       text NOT NULL DEFAULT session_user,
     reason           text,
     source_ip        text DEFAULT host(inet_client_addr()),
+    release_after    double precision CHECK (release_after BETWEEN 1 AND 2678400),  -- seconds after the write
     FOREIGN KEY (site_id, point_id) REFERENCES point (site_id, id),
     CHECK (isfinite(created_at) AND created_at < '9000-01-01'),
     CHECK (isfinite(expires_at) AND expires_at < '9000-01-01')
@@ -164,6 +165,7 @@ SELECT c.site_id, c.id, c.created_at, jsonb_build_object(
     'priority', c.priority, 'release', c.command_type = 'release_priority',
     'timestamp', to_char(c.created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'),
     'expiresAt', to_char(c.expires_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"'),
+    'releaseAfter', CASE WHEN c.command_type = 'write_value' THEN c.release_after END,
     'source', left(nullif(c.created_by, ''), 500), 'reason', left(nullif(c.reason, ''), 500),
     'siteId', c.site_id) AS payload
 FROM write_commands c

@@ -45,6 +45,7 @@ BEGIN
     -- `bacpipes central serve`: its API and its dispatcher.
     IF to_regrole('central_service') IS NOT NULL THEN
         GRANT INSERT ON write_commands, write_results, audit TO central_service;
+        GRANT SELECT ON audit TO central_service;  -- of a command, for GET /api/write/{jobId}
         GRANT SELECT, INSERT, UPDATE ON api_token TO central_service;
         GRANT SELECT ON site_commands TO central_service;
         GRANT EXECUTE ON FUNCTION refresh_aggregates(), release_quarantine(text) TO central_service;

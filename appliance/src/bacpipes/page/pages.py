@@ -1,0 +1,11 @@
+"""All pages; importing this registers them."""
+
+from bacpipes.page import account, dashboard, discovery, monitor, points, settings, users, writes
+
+ALL = (dashboard, monitor, points, writes, discovery, settings, users, account)
+
+
+def register() -> None:
+    """Let NiceGUI know every page."""
+    for module in ALL:
+        module.register()

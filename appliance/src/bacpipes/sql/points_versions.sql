@@ -1,0 +1,1 @@
+SELECT id, updated_at FROM point WHERE id = ANY(%(ids)s)

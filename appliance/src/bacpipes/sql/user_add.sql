@@ -1,0 +1,1 @@
+INSERT INTO app_user (name, role, password) VALUES (%(name)s, %(role)s, %(password)s)

@@ -1,0 +1,78 @@
+"""Scheduled reads against rows and recorded gaps: what "nothing lost" is counted by."""
+
+import json
+import time
+from dataclasses import dataclass
+
+from mqtt_parts import until
+from site_parts import Site
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """How many scheduled reads of a span are rows, lie in gaps, are both, or neither (``lost``)."""
+
+    scheduled: int
+    rows: int
+    in_gaps: int
+    twice: int
+    lost: int
+
+
+TOLD = """
+WITH slot AS (
+    SELECT p.id, cycle, cycle * p.interval_seconds AS at
+    FROM point p
+    JOIN (SELECT point_id, min(poll_cycle) AS first FROM reading GROUP BY point_id) f ON f.point_id = p.id,
+         generate_series(f.first, floor(%(until)s / p.interval_seconds)::bigint - 1) AS cycle
+    WHERE p.enabled AND (%(points)s::integer[] IS NULL OR p.id = ANY (%(points)s::integer[]))
+), told AS (
+    SELECT id, cycle, to_timestamp(at) AS at,
+           (SELECT count(*) FROM reading r WHERE r.point_id = slot.id AND r.poll_cycle = slot.cycle) AS rows,
+           EXISTS (SELECT FROM gap WHERE slot.id = ANY (point_ids)
+                   AND to_timestamp(slot.at) >= since AND to_timestamp(slot.at) < until) AS in_gap
+    FROM slot
+)
+"""
+ACCOUNT = (
+    TOLD  # noqa: S608 - texts of our own
+    + "SELECT count(*), count(*) FILTER (WHERE rows > 0), count(*) FILTER (WHERE in_gap),"
+    " count(*) FILTER (WHERE rows > 1), count(*) FILTER (WHERE rows = 0 AND NOT in_gap) FROM told"
+)
+LOST = TOLD + "SELECT id, cycle, at FROM told WHERE rows = 0 AND NOT in_gap ORDER BY cycle, id LIMIT 50"  # noqa: S608
+
+
+async def settled(site: Site, within: float = 60.0) -> float:
+    """Wait until every point was polled after this moment, and everything is in the database; return the moment."""
+    moment = time.time()
+    behind = (
+        "SELECT count(*) FROM point p LEFT JOIN last_value l ON l.point_id = p.id"
+        " WHERE p.enabled AND (l.time IS NULL OR l.time <= to_timestamp(%s + p.interval_seconds))"
+    )
+    await until(lambda: site.one(behind, moment)[0] == 0, "every point is polled again", within)
+    await until(lambda: not (site.settings.state_dir / "spool").exists(), "nothing waits on disk", within)
+    return moment
+
+
+def account(site: Site, moment: float, points: list[int] | None = None) -> Account:
+    """Count the slots from each point's first row up to ``moment``."""
+    return Account(*site.database.execute(ACCOUNT, {"until": moment, "points": points}).fetchone())  # type: ignore[misc]
+
+
+def lost(site: Site, moment: float) -> list[tuple[int, int, object]]:
+    """The first slots that are neither a row nor in a gap: point, cycle, time; for the message of a failed count."""
+    return site.database.execute(LOST, {"until": moment, "points": None}).fetchall()
+
+
+def unheard(site: Site, moment: float) -> int:
+    """Rows up to ``moment`` that the observer at the broker has not heard."""
+    heard: dict[str, set[str]] = {}
+    for topic, payload, _ in list(site.observer.messages):
+        if topic.endswith("/presentValue"):
+            heard.setdefault(topic, set()).add(json.loads(payload)["timestamp"])
+    rows = site.database.execute(
+        "SELECT p.topic, to_char(r.time AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"') FROM reading r"
+        " JOIN point p ON p.id = r.point_id WHERE r.time <= to_timestamp(%s)",
+        [moment],
+    )
+    return sum(1 for topic, at in rows if at not in heard.get(topic, ()))
