@@ -1,10 +1,11 @@
-"""Waiting for the first of several events, with a limit."""
+"""Waiting for the first of several events, with a limit; ending tasks."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from typing import Any, TypeVar
 
 Result = TypeVar("Result")
+CANCEL_AGAIN = 0.5  # seconds
 
 
 async def first_of(*events: asyncio.Event, within: float) -> None:
@@ -27,3 +28,20 @@ async def unless(stop: asyncio.Event, work: Coroutine[Any, Any, Result], patienc
         task.cancel()
         return None
     return task.result()
+
+
+async def end_all(tasks: Iterable["asyncio.Task[Any]"]) -> None:
+    """Cancel the tasks until they have ended; raise what one of them had failed with.
+
+    Once is not enough: `asyncio.wait_for` of Python 3.11 loses a cancellation that comes just as what it waits for is
+    done, and psycopg waits by it.
+    """
+    all_tasks = list(tasks)
+    pending = set(all_tasks)
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=CANCEL_AGAIN)
+    for task in all_tasks:
+        if not task.cancelled() and (error := task.exception()):
+            raise error

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 import psycopg
 from fastapi import FastAPI
@@ -16,6 +16,7 @@ from bacpipes.central.sites import CentralMetrics
 from bacpipes.central.store import CentralStore
 from bacpipes.database import connect_now, first_line, schema_version
 from bacpipes.errors import SchemaError, UnavailableError
+from bacpipes.events import end_all
 from bacpipes.exporter import health
 from bacpipes.exporter.app import describe, handle_errors
 from bacpipes.exporter.health import Health
@@ -95,11 +96,7 @@ async def _life(app: FastAPI) -> AsyncIterator[None]:
         if dispatching is not None:
             await asyncio.wait({dispatching}, timeout=2)
             tasks.append(dispatching)
-        for task in tasks:
-            task.cancel()
-        for task in tasks:
-            with suppress(asyncio.CancelledError):
-                await task
+        await end_all(tasks)
         await state.store.close()
 
 

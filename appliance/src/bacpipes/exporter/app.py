@@ -10,6 +10,7 @@ from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
 
 from bacpipes import __version__
+from bacpipes.events import end_all
 from bacpipes.exporter import export, health, inventory, metrics, monitoring, points_file, sessions, stop, writes
 from bacpipes.exporter.auth import Identity, require
 from bacpipes.exporter.export import Exports
@@ -94,7 +95,5 @@ async def _life(app: FastAPI) -> AsyncIterator[None]:
             task.cancel()
         with suppress(TimeoutError):  # those that the server cancelled still tell the database
             await asyncio.wait_for(app.state.exports.all_ended(), CLEAR_UP)
-        for task in tasks:
-            with suppress(asyncio.CancelledError):
-                await task
+        await end_all(tasks)
         await store.close()

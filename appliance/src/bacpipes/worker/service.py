@@ -286,6 +286,7 @@ class Worker:
         before: dict[int, dict[int, int]] = {}
         for key, (poller, task) in list(self._pollers.items()):
             if not any(poller.device.same_place(device) for device in groups):
+                poller.finish()  # beside the cancellation, which may get lost (see events.end_all)
                 task.cancel()
                 del self._pollers[key]
                 before[key] = poller.finished  # what was under way is polled again, or becomes a gap
