@@ -121,6 +121,25 @@ def test_the_site_survives_kill_restart_and_reboot() -> None:
     assert status == 0, text[-4000:]
 
 
+def test_a_setpoint_from_central_reaches_its_site_alone_and_is_given_back() -> None:
+    before = {each.site: building.ask(each.site, "writes").splitlines() for each in BUILDINGS}
+    queue = (
+        "INSERT INTO write_commands (job_id, site_id, point_id, value, reason, release_after)"  # noqa: S608 (constants)
+        " SELECT 'lab-' || gen_random_uuid(), site_id, id, 57, 'the lab', 2 FROM point"
+        f" WHERE haystack_name = '{SITE}.ahu.1.sp.humidity.air.return.effective' RETURNING job_id"
+    )
+    job = fleet.ssh("central", f'{fleet.PSQL} "{queue}"').splitlines()[0]
+    status = f"SELECT status FROM write_command_status WHERE job_id = '{job}'"  # noqa: S608 (a UUID)
+    wait_until("the result is at central", lambda: "completed" in fleet.ssh("central", f'{fleet.PSQL} "{status}"'))
+
+    def since(site: str) -> list[str]:
+        return building.ask(site, "writes").splitlines()[len(before[site]) :]
+
+    wait_until("the value is given back", lambda: len(since(SITE)) == 2)
+    assert ["= 57.0, priority 8" in since(SITE)[0], "= release, priority 8" in since(SITE)[1]] == [True, True]
+    assert [since(each.site) for each in BUILDINGS if each.site != SITE] == [[]]
+
+
 def test_offboarding_without_the_sites_id_changes_nothing() -> None:
     status, text = _play("offboard", "-l", SITE, "-e", "offboard_confirm=somebody-else")
     assert status != 0
