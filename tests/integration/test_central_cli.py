@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from unittest.mock import patch
 
 import psycopg
 import pytest
@@ -17,7 +18,8 @@ from exporter_parts import execute
 
 
 def run(*arguments: str) -> int:
-    with pytest.raises(SystemExit) as ended:
+    # Its logging is left as it is: structlog's configuration is the process's, and so all other tests'.
+    with patch("bacpipes.log.configure"), pytest.raises(SystemExit) as ended:
         main(list(arguments))
     return int(ended.value.code or 0)
 
