@@ -137,8 +137,8 @@ def test_one_damaged_octet_costs_one_record_at_most(place: int, flip: int) -> No
         data[place % len(data)] ^= flip
         path.write_bytes(data)
         found = [one.cycle for one in Spool(Path(directory), 10**6).batches()]
-        assert len(found) == 3
-        assert found == sorted(set(found))
+        assert len(found) >= 3  # all four where the last one's length was hit: its check sum still holds
+        assert found == sorted(set(found) & set(range(4)))
 
 
 def test_a_disk_that_can_not_be_written_is_a_gap_not_a_crash(tmp_path: Path) -> None:
