@@ -8,8 +8,9 @@ from starlette.responses import JSONResponse, Response
 
 from bacpipes.exporter.auth import Identity, require
 from bacpipes.exporter.parameters import take
-from bacpipes.exporter.problem import Problem, bad_parameter
+from bacpipes.exporter.problem import bad_parameter
 from bacpipes.exporter.store import Store
+from bacpipes.exporter.writes import read_body
 from bacpipes.reading import iso_milliseconds
 from bacpipes.tokens import Role
 from bacpipes.writes import stop
@@ -17,7 +18,6 @@ from bacpipes.writes import stop
 router = APIRouter()
 Operator = Annotated[Identity, Depends(require(Role.OPERATOR))]
 
-LARGEST_BODY = 4096
 LONGEST_REASON = 500  # characters
 
 
@@ -32,7 +32,7 @@ async def show(request: Request) -> Response:
 async def begin(request: Request, who: Operator) -> Response:
     """Stop the site: the worker releases all that it holds, and refuses writes until the stop is lifted."""
     take(request.query_params.multi_items(), ())
-    return await _change(request, who, stopped=True, reason=_reason(await _body(request)))
+    return await _change(request, who, stopped=True, reason=_reason(await read_body(request)))
 
 
 @router.delete("/api/stop")
@@ -56,15 +56,6 @@ async def _answer(store: Store) -> Response:
     if now.stopped:
         body |= {"since": iso_milliseconds(now.since), "actor": now.actor, "reason": now.reason}
     return JSONResponse(body)
-
-
-async def _body(request: Request) -> bytes:
-    body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > LARGEST_BODY:
-            raise Problem(413, f"The body is larger than {LARGEST_BODY} bytes.")
-    return bytes(body)
 
 
 def _reason(body: bytes) -> str | None:
