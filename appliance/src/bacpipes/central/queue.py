@@ -7,7 +7,7 @@ from psycopg.types.json import Jsonb
 
 from bacpipes import clock
 from bacpipes.database import Connection, query
-from bacpipes.exporter.writes import queue_number
+from bacpipes.exporter.writes import queue_row
 from bacpipes.points import Point
 from bacpipes.settings import Settings
 from bacpipes.writes.command import Command
@@ -35,20 +35,7 @@ async def insert(connection: Connection, command: Command, point: Point, actor: 
 
     Returns the row as it was meant.
     """
-    row = {
-        "job": command.job_id,
-        "site": command.site_id,
-        "point": point.id,
-        "type": "release_priority" if command.release else "write_value",
-        "value": None if command.release else queue_number(command, point),
-        "priority": command.priority,
-        "timestamp": command.timestamp,
-        "expires": command.expires_at,
-        "actor": actor,
-        "reason": command.reason,
-        "ip": ip,
-        "release_after": command.release_after,
-    }
+    row = queue_row(command, point, command.site_id, actor, ip)
     async with connection.transaction():
         if await (await connection.execute(query("central_queue"), row)).fetchone() is not None:
             detail = {"siteId": command.site_id, "deviceId": command.device_id, "object": command.object}

@@ -163,20 +163,7 @@ def refused_result(command: Command, site: str, violations: list[Violation], beg
 
 async def _queue(connection: Connection, command: Command, point: Point, settings: Settings, sender: Sender) -> None:
     """Insert the command, once; raise 409 where its jobId was used for another."""
-    row = {
-        "job": command.job_id,
-        "site": settings.site_id,
-        "point": point.id,
-        "type": "release_priority" if command.release else "write_value",
-        "value": None if command.release else queue_number(command, point),
-        "priority": command.priority,
-        "timestamp": command.timestamp,
-        "expires": command.expires_at,
-        "actor": sender.actor,
-        "reason": command.reason,
-        "ip": sender.ip,
-        "release_after": command.release_after,
-    }
+    row = queue_row(command, point, settings.site_id, sender.actor, sender.ip)
     async with connection.transaction():
         inserted = await (await connection.execute(query("exporter_write"), row)).fetchone()
         if inserted is None:
@@ -188,7 +175,25 @@ async def _queue(connection: Connection, command: Command, point: Point, setting
         await connection.execute(query("exporter_audit"), audit)
 
 
-def queue_number(command: Command, point: Point) -> float:
+def queue_row(command: Command, point: Point, site: str | None, actor: str, ip: str | None) -> dict[str, Any]:
+    """A command as the queue's statements take it."""
+    return {
+        "job": command.job_id,
+        "site": site,
+        "point": point.id,
+        "type": "release_priority" if command.release else "write_value",
+        "value": None if command.release else _queue_number(command, point),
+        "priority": command.priority,
+        "timestamp": command.timestamp,
+        "expires": command.expires_at,
+        "actor": actor,
+        "reason": command.reason,
+        "ip": ip,
+        "release_after": command.release_after,
+    }
+
+
+def _queue_number(command: Command, point: Point) -> float:
     """The value as the queue holds it. Out of range is the worker's to refuse, so the number passes."""
     if isinstance(command.value, int | float) and not isinstance(command.value, bool):
         return float(command.value)
