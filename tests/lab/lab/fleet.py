@@ -19,7 +19,7 @@ PLAYBOOK = Path(sys.executable).with_name("ansible-playbook")
 PSQL = "docker exec -i bacpipes-database-1 psql -U postgres -d bacpipes -Atc"
 SCENARIOS = (  # in order: each role finds what those before it have left
     "pki", "base", "docker", "image", "timescaledb", "mqtt_broker", "appliance", "stack",
-    "lxc_container", "site", "verify",
+    "lxc_container", "central", "site", "verify",
 )  # fmt: skip
 SECONDS = STATE / "seconds.json"
 
