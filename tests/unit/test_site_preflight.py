@@ -499,3 +499,15 @@ def test_emqx_needs_a_name_of_central(inventory: Inventory) -> None:
     assert any("site.broker.engine emqx can't check" in told for told in errors(inventory, "klcc"))
     put(inventory, "site.central.live", False, "klcc")
     assert errors(inventory, "klcc") == []
+
+
+def test_replication_keeps_some_log_and_only_it_has_an_address(inventory: Inventory) -> None:
+    put(inventory, "site.central.complete", "replication")
+    put(inventory, "site.central.address", "macau.vpn.example")
+    assert errors(inventory) == []
+    put(inventory, "site.central.keep_gb", 0)
+    assert any("site.central.keep_gb 0 is too little. Keep 1 GB or more" in told for told in errors(inventory))
+    put(inventory, "site.central.keep_gb", 5)
+    put(inventory, "site.central.complete", "ship")
+    (told,) = errors(inventory)
+    assert "site.central.address macau.vpn.example says how central dials the site" in told

@@ -565,11 +565,22 @@ def _check_central(site: Site, hostvars: Mapping[str, Variables], centrals: Sequ
     ):
         what = f"is longer than {LONGEST_AT_CENTRAL}, begins with bacpipes or is central: it is a user's name there"
         report.error(site.where("id"), what, "Give a shorter or another one.")
+    _check_replication(site, report)
     address = _central_address(hostvars, host or centrals[0], report)
     if site.get("broker.engine") == "emqx" and live is not False and _address(address) is not None:
         what = "can't check the certificate of a central that is reached by an address"
         remedy = f"Write a name as central.address in host_vars/{host or centrals[0]}.yml, or take mosquitto here."
         report.error(site.where("broker.engine"), what, remedy)
+
+
+def _check_replication(site: Site, report: Report) -> None:
+    """Where central dials the site: some log is kept for it, and its address is one."""
+    keep, address = site.get("central.keep_gb"), site.get("central.address")
+    if keep is not None and keep < 1:
+        report.error(site.where("central.keep_gb"), "is too little", "Keep 1 GB or more: central is away now and then.")
+    if address is not None and site.get("central.complete") != "replication":
+        what = "says how central dials the site, which it does with central.complete: replication only"
+        report.error(site.where("central.address"), what, "Set that lane, or remove the line.")
 
 
 def _central_address(hostvars: Mapping[str, Variables], host: str, report: Report) -> Any:
