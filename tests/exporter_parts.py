@@ -99,7 +99,8 @@ class Exporter:
 
     def __init__(self, settings: Settings, **environment: str) -> None:
         self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
+        scheme = "https" if "HTTP_CERTIFICATE" in environment else "http"
+        self.url = f"{scheme}://127.0.0.1:{self.port}"
         self.log = settings.state_dir / f"exporter_{self.port}.log"
         variables = {
             "SITE_ID": settings.site_id,
@@ -142,7 +143,7 @@ class Exporter:
 
     def _answers(self) -> bool:
         try:
-            return httpx.get(f"{self.url}/healthz").status_code == 200
+            return httpx.get(f"{self.url}/healthz", verify=False).status_code == 200  # noqa: S501 - whether it answers
         except httpx.TransportError:
             return False
 

@@ -161,6 +161,30 @@ def test_the_last_admin_stays_and_the_first_token_is_refused(exporter: Exporter,
     assert (short.returncode, "at least 12 characters" in short.stderr) == (3, True)
 
 
+def test_a_playbook_makes_the_first_admin_once_and_never_resets_them(
+    exporter: Exporter, settings: Settings, tmp_path: Path
+) -> None:
+    file = tmp_path / "password"
+    file.write_text(PASSWORD + "\n")
+    wanted = ("ensure", "Chief", "--role", "admin", "--password-file", str(file))
+    assert user(settings, *wanted).stdout == "changed: user 'chief', role admin, is made.\n"
+    assert user(settings, "password", "chief", text="chosen by the chief").returncode == 0
+    assert user(settings, "role", "chief", "operator").returncode == 0
+    assert user(settings, *wanted).stdout == "unchanged: user 'chief' is there, role operator, not admin.\n"
+    assert user(settings, "disable", "chief").returncode == 0
+    assert user(settings, *wanted).stdout.startswith("unchanged:")
+    assert user(settings, "enable", "chief").returncode == 0
+    with browser(exporter) as client:
+        assert client.post("/login", data={"name": "chief", "password": PASSWORD}).status_code == 401
+        answer = client.post("/login", data={"name": "chief", "password": "chosen by the chief"})
+        assert answer.status_code == 303
+    for content, words in (("", "holds no password"), ("short\n", "at least 12 characters")):
+        file.write_text(content)
+        refused = user(settings, "ensure", "second", "--role", "admin", "--password-file", str(file))
+        assert (refused.returncode, words in refused.stderr) == (3, True), refused.stderr
+    assert "second" not in user(settings, "list").stdout
+
+
 def test_what_people_did_stands_in_the_audit(exporter: Exporter, settings: Settings) -> None:
     with psycopg.connect(settings.database_url.get_secret_value()) as connection:
         rows = connection.execute("SELECT DISTINCT action FROM audit").fetchall()

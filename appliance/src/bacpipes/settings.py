@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from bacpipes.errors import SettingsError
@@ -79,6 +79,11 @@ class Settings(BaseSettings):
     # Exporter and the worker's own status page
     http_host: str = Field("127.0.0.1", description="address on which the exporter listens")
     http_port: int = Field(3001, ge=0, le=65535, description="port of the exporter")
+    http_certificate: Path | None = Field(None, description="PEM file of the exporter's certificate with its chain")
+    http_key: Path | None = Field(None, description="PEM file of that certificate's key")
+    http_plain: bool = Field(
+        False, description="serve plain HTTP beyond loopback: for a container whose port is published on loopback only"
+    )
     session_hours: float = Field(12.0, gt=0, le=720, description="hours after which a login on the page ends")
     points_owner: Literal["page", "inventory"] = Field(
         "page", description="who owns the points: `inventory` makes them read-only on the page"
@@ -107,6 +112,13 @@ class Settings(BaseSettings):
         except (zoneinfo.ZoneInfoNotFoundError, ValueError) as error:
             raise ValueError("is not an IANA time zone, as for example Asia/Macau") from error
         return value
+
+    @model_validator(mode="after")
+    def _certificate_and_key_belong_together(self) -> "Settings":
+        if (self.http_certificate is None) != (self.http_key is None):
+            given, lacking = ("CERTIFICATE", "KEY") if self.http_certificate else ("KEY", "CERTIFICATE")
+            raise ValueError(f"{PREFIX}HTTP_{given} is set, {PREFIX}HTTP_{lacking} is not; give both or neither")
+        return self
 
     @cached_property
     def zone(self) -> zoneinfo.ZoneInfo:
@@ -142,8 +154,8 @@ def read_settings(kind: type[Kind], **overrides: object) -> Kind:
 
 
 def _problem(location: tuple[int | str, ...], message: str) -> str:
-    name = PREFIX + str(location[0]).upper() if location else "settings"
-    return f"{name}: {message.removeprefix('Value error, ')}"
+    text = message.removeprefix("Value error, ")
+    return f"{PREFIX}{str(location[0]).upper()}: {text}" if location else text
 
 
 def _refuse_unknown_variables(kind: type[Settings]) -> None:

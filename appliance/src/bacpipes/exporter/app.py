@@ -13,6 +13,7 @@ from bacpipes import __version__
 from bacpipes.events import end_all
 from bacpipes.exporter import export, health, inventory, metrics, monitoring, points_file, sessions, stop, writes
 from bacpipes.exporter.auth import Identity, require
+from bacpipes.exporter.certificate import ServerCertificate
 from bacpipes.exporter.export import Exports
 from bacpipes.exporter.health import Health
 from bacpipes.exporter.live import Live
@@ -35,7 +36,7 @@ TITLE = "BacPipes"
 CLEAR_UP = 1.0  # seconds
 
 
-def create_app(settings: Settings) -> FastAPI:
+def create_app(settings: Settings, certificate: ServerCertificate | None = None) -> FastAPI:
     """The exporter as an ASGI application. It starts without the database and waits for it."""
     # The documentation pages load scripts from outside; the description itself is at /openapi.json, for a token.
     app = FastAPI(title=TITLE, version=__version__, docs_url=None, redoc_url=None, openapi_url=None, lifespan=_life)
@@ -44,7 +45,7 @@ def create_app(settings: Settings) -> FastAPI:
     state.stopping = asyncio.Event()
     state.store = Store(settings)
     state.worker = WorkerPage.of(settings)
-    state.health = Health(settings, state.store, state.worker)
+    state.health = Health(settings, state.store, state.worker, certificate)
     state.metrics = Metrics(state.store)
     state.exports = Exports()
     state.news = News(state.store)
