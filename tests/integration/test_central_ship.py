@@ -115,6 +115,22 @@ async def test_a_trimmed_log_is_filled_from_history(linked: Settings, central_ur
         await until(lambda: execute(central_url, found) == [(0, 50)], "the comparison's result")
 
 
+async def test_polls_go_together_where_it_is_wished(linked: Settings, central_url: str) -> None:
+    gathering = linked.model_copy(update={"ship_every": 3600.0})
+    async with shipping(gathering) as shipper:
+        await commit(linked, 1.0, age=100)
+        shipper.wake()
+        await same(linked, central_url)
+        await commit(linked, 2.0, age=50)
+        execute(linked.database_url.get_secret_value(), "INSERT INTO write_results (job_id, site_id, success, result)"
+                " VALUES ('j', 'duxton', true, '{}')")  # fmt: skip
+        shipper.wake()
+        await until(lambda: execute(central_url, "SELECT job_id FROM write_results") == [("j",)], "a result at once")
+        assert len(execute(central_url, ALL)) == 1
+    async with shipping(gathering):
+        await same(linked, central_url)
+
+
 async def test_trimming_waits_for_an_active_shipper_only(linked: Settings) -> None:
     await commit(linked, 1.0, 2.0)
     async with await connect(linked, "test") as connection:

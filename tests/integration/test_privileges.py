@@ -41,6 +41,7 @@ INNER_TABLES = {
     "due_release",
     "follower",
     "held_slot",
+    "published",
     "reading_batch",
     "reconciliation",
     "site_metadata",

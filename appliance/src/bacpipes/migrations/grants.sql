@@ -32,6 +32,7 @@ BEGIN
         GRANT INSERT, UPDATE         ON last_value                  TO bacpipes_worker;
         GRANT SELECT, INSERT, DELETE ON reading_batch               TO bacpipes_worker;
         GRANT SELECT, UPDATE         ON follower                    TO bacpipes_worker;
+        GRANT SELECT, INSERT, UPDATE ON published                   TO bacpipes_worker;
         GRANT INSERT                 ON write_commands, write_results TO bacpipes_worker;
         GRANT SELECT, INSERT, UPDATE ON write_claim                 TO bacpipes_worker;
         GRANT SELECT, INSERT, UPDATE, DELETE ON held_slot, due_release TO bacpipes_worker;

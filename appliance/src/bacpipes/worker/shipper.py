@@ -24,7 +24,6 @@ from bacpipes.settings import Settings
 logger = get_logger(__name__)
 
 IDLE = 1.0  # seconds between looks at the log, and for news of commands, when nobody wakes us
-LOOK_EVERY = 5.0  # seconds between looks at central's queue, should a notification be missed
 HAND_AGAIN = 60.0  # seconds after which a command that has no result yet is handed to the writer again
 LAG_EVERY = 10.0  # seconds
 RETRY_FIRST, RETRY_LAST = 1.0, 60.0  # seconds between connections, doubling
@@ -49,7 +48,7 @@ class Shipper:
         self._pace = Pace(settings.ship_rate)
         self._compare_all = False  # the log has a hole: history has to fill in
         self._compare_now = asyncio.Event()
-        self._look_at = self._lag_at = 0.0
+        self._look_at = self._lag_at = self._ship_at = 0.0
 
     @property
     def reason(self) -> str | None:
@@ -118,13 +117,13 @@ class Shipper:
             self._metadata_changed = False
             await shipping.send_metadata(site, central, self._settings.site_id)
         if time.monotonic() >= self._look_at:
-            self._look_at = time.monotonic() + LOOK_EVERY
+            self._look_at = time.monotonic() + self._settings.command_look_every
             await self._pull(central)
         more = await shipping.send_results(site, central)
         if not self._settings.ship_readings:
             return bool(more)
         more += await shipping.send_gaps(site, central)
-        shipped = await shipping.send_batches(site, central)
+        shipped = await self._send_batches(site, central)
         self._metrics.shipped.inc(shipped.readings)
         self._metrics.shipped_octets.inc(shipped.octets)
         if time.monotonic() >= self._lag_at or not shipped.batches:
@@ -132,6 +131,15 @@ class Shipper:
         if shipped.readings:
             await self._pace.keep(shipped.readings)
         return bool(more or shipped.batches)
+
+    async def _send_batches(self, site: Connection, central: Connection) -> shipping.Shipped:
+        """Polls of `ship_every` seconds go together; what waits beyond one shipment follows at once."""
+        if time.monotonic() < self._ship_at:
+            return shipping.Shipped()
+        shipped = await shipping.send_batches(site, central)
+        if 0 < shipped.readings < shipping.READINGS_AT_ONCE:
+            self._ship_at = time.monotonic() + self._settings.ship_every
+        return shipped
 
     async def _pull(self, central: Connection) -> None:
         now = time.monotonic()
@@ -184,7 +192,8 @@ class Shipper:
             report = Report(self._settings.site_id, until - timedelta(days=days), until)
             await reconcile(site, central, report, rate=self._settings.ship_rate)
         self._metrics.note_comparison(report.figures(), datetime.now(UTC))
-        logger.info("compared with central", **report.figures())
+        span = {"since": report.since.isoformat(), "until": report.until.isoformat()}
+        logger.info("compared with central", **(report.figures() | span))
 
 
 def _jitter() -> float:
