@@ -42,6 +42,7 @@ INNER_TABLES = {
     "follower",
     "held_slot",
     "published",
+    "site_audit",
     "reading_batch",
     "reconciliation",
     "site_metadata",

@@ -15,3 +15,28 @@ CREATE TABLE published (
     value            double precision,
     quality          smallint NOT NULL
 ) WITH (fillfactor = 60);
+
+-- For the replication lane: central gets each head of the audit's chain as it is inserted here, with the hash that the
+-- record of the head before has now; the table keeps the last only. `shipper` asks central which head it has instead.
+CREATE TABLE site_audit (
+    seq              bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    site_id          text   NOT NULL,
+    id               bigint NOT NULL,
+    hash             bytea  NOT NULL,
+    before_id        bigint,
+    before_hash      bytea,                          -- NULL: that record is gone
+    at               timestamptz NOT NULL
+);
+CREATE FUNCTION log_audit_head() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    INSERT INTO public.site_audit (site_id, id, hash, before_id, before_hash, at)
+    SELECT m.site_id, NEW.id, NEW.hash, b.id, (SELECT a.hash FROM public.audit a WHERE a.id = b.id), NEW.at
+    FROM (SELECT site_id FROM public.site_metadata ORDER BY seq DESC LIMIT 1) AS m  -- none: nobody follows by replication
+    LEFT JOIN (SELECT id FROM public.site_audit ORDER BY seq DESC LIMIT 1) AS b ON true;
+    IF FOUND THEN
+        DELETE FROM public.site_audit WHERE seq < (SELECT max(seq) FROM public.site_audit);
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER log_audit_head AFTER UPDATE ON audit_head FOR EACH ROW EXECUTE FUNCTION log_audit_head();

@@ -53,7 +53,8 @@ BEGIN
 
     -- Central, where it dials the site: the log by replication, and history for `bacpipes central reconcile`.
     IF to_regrole(central) IS NOT NULL THEN
-        GRANT SELECT ON reading_batch, site_metadata TO bacpipes_replication;
+        GRANT SELECT ON reading_batch, site_metadata, site_audit TO bacpipes_replication;
+        GRANT SELECT (id, hash) ON audit TO bacpipes_replication;
         GRANT SELECT, INSERT ON reconciliation TO bacpipes_replication;
     END IF;
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import psycopg
 
-from bacpipes.central import link, shipping
+from bacpipes.central import audit_head, link, shipping
 from bacpipes.central.pace import Pace
 from bacpipes.central.reconcile import SETTLE, Report, reconcile
 from bacpipes.database import Connection, connect, first_line
@@ -25,7 +25,7 @@ logger = get_logger(__name__)
 
 IDLE = 1.0  # seconds between looks at the log, and for news of commands, when nobody wakes us
 HAND_AGAIN = 60.0  # seconds after which a command that has no result yet is handed to the writer again
-LAG_EVERY = 10.0  # seconds
+LAG_EVERY = 10.0  # seconds, also between looks at the audit's head
 RETRY_FIRST, RETRY_LAST = 1.0, 60.0  # seconds between connections, doubling
 END_PATIENCE = 1.0  # seconds that a step under way gets at the end
 FAILURES = (psycopg.Error, BacpipesError, OSError)
@@ -48,7 +48,8 @@ class Shipper:
         self._pace = Pace(settings.ship_rate)
         self._compare_all = False  # the log has a hole: history has to fill in
         self._compare_now = asyncio.Event()
-        self._look_at = self._lag_at = self._ship_at = 0.0
+        self._look_at = self._lag_at = self._ship_at = self._audit_at = 0.0
+        self._audit_sent = -1
 
     @property
     def reason(self) -> str | None:
@@ -100,6 +101,7 @@ class Shipper:
                 self._compare_now.set()
             await central.execute(f'LISTEN "site_{self._settings.site_id}"'.encode())
             self._metadata_changed, self._look_at, self._lag_at = True, 0.0, 0.0
+            self._audit_at, self._audit_sent = 0.0, -1
             await self._step(site, central)
             self._health.recovered()
             self._metrics.ship_connected.set(1)
@@ -119,6 +121,8 @@ class Shipper:
         if time.monotonic() >= self._look_at:
             self._look_at = time.monotonic() + self._settings.command_look_every
             await self._pull(central)
+        if time.monotonic() >= self._audit_at:
+            await self._send_audit_head(site, central)
         more = await shipping.send_results(site, central)
         if not self._settings.ship_readings:
             return bool(more)
@@ -148,6 +152,14 @@ class Shipper:
             if payload["jobId"] not in self._handed:
                 self._handed[payload["jobId"]] = now + HAND_AGAIN
                 self.on_command(payload)
+
+    async def _send_audit_head(self, site: Connection, central: Connection) -> None:
+        """With each new record, and once at every connection."""
+        self._audit_at = time.monotonic() + LAG_EVERY
+        newest = await audit_head.record_of(site)
+        if newest != self._audit_sent:
+            await audit_head.send(site, central, self._settings.site_id)
+            self._audit_sent = newest
 
     async def _note_lag(self, site: Connection) -> None:
         self._lag_at = time.monotonic() + LAG_EVERY
