@@ -103,6 +103,24 @@ async def test_the_log_comes_by_replication_and_trimming_does_not_matter(
     assert await replication.subscribe(site, central, "duxton", url) == replication.Subscribed("there", hole=False)
 
 
+async def test_heads_of_the_audit_come_by_replication(
+    settings: Settings, both: tuple[Connection, Connection], central_url: str
+) -> None:
+    site, central = both
+    await replication.subscribe(site, central, "duxton", settings.database_url.get_secret_value())
+    note = "INSERT INTO audit (actor, action) VALUES ('a', 'b')"
+    found = "SELECT id, contradiction FROM site_audit ORDER BY received_at"
+    await site.execute(note)
+    await site.execute(note)
+    await until(lambda: execute(central_url, found) == [(1, None), (2, None)], "both heads", 30)
+    await site.execute("ALTER TABLE audit DISABLE TRIGGER audit_is_append_only")
+    await site.execute("UPDATE audit SET hash = sha256('x') WHERE id = 2")
+    await site.execute(note)
+    told = "record 2 has another hash than before"
+    await until(lambda: execute(central_url, found)[2:] == [(3, told)], "the contradiction", 30)
+    assert execute(settings.database_url.get_secret_value(), "SELECT count(*) FROM site_audit") == [(1,)]
+
+
 async def test_a_lost_slot_is_made_anew(
     settings: Settings, both: tuple[Connection, Connection], central_url: str
 ) -> None:

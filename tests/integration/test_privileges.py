@@ -41,6 +41,8 @@ INNER_TABLES = {
     "due_release",
     "follower",
     "held_slot",
+    "published",
+    "site_audit",
     "reading_batch",
     "reconciliation",
     "site_metadata",

@@ -24,6 +24,11 @@ class WorkerMetrics:
         self.published = Counter(
             "bacpipes_mqtt_published", "Readings acknowledged by the broker", registry=self.registry
         )
+        self.withheld = Counter(
+            "bacpipes_mqtt_withheld",
+            "Readings that their point's publish policy did not select",
+            registry=self.registry,
+        )
         self.publish_refused = Counter(
             "bacpipes_mqtt_refused", "Messages that the broker refused", registry=self.registry
         )

@@ -51,6 +51,14 @@ class Settings(BaseSettings):
     commit_readings: int = Field(1000, ge=1, le=20000, description="readings in one transaction at most")
     spool_megabytes: int = Field(512, ge=1, description="disk for batches while the database is away")
 
+    # Publishing
+    publish_policy: Literal["every", "change"] = Field(
+        "every", description="which readings are published by MQTT where a point does not say: `every` or `change`"
+    )
+    publish_heartbeat: float = Field(
+        900.0, gt=0, le=86400, description="with `change`: at least one message of each point within so many seconds"
+    )
+
     # History
     retention_days: int = Field(30, ge=1, description="days of readings kept at the site")
     compress_after_hours: int = Field(6, ge=1, description="age at which chunks are compressed, where the engine can")
@@ -72,6 +80,12 @@ class Settings(BaseSettings):
         None, description="libpq connection string of central's PostgreSQL; with it the site ships its log there"
     )
     ship_readings: bool = Field(True, description="false: central follows the log itself, by replication")
+    ship_every: float = Field(
+        0.0, ge=0, le=3600, description="seconds between shipments, so that several polls share one; 0: each at once"
+    )
+    command_look_every: float = Field(
+        5.0, ge=1, le=3600, description="seconds between looks for commands at central, beside its notifications"
+    )
     ship_rate: float = Field(5000.0, gt=0, description="readings per second at most while the shipper catches up")
     reconcile_every_hours: float = Field(24.0, ge=0, description="hours between comparisons with central; 0: never")
     reconcile_days: int = Field(2, ge=1, description="days that such a comparison looks back")

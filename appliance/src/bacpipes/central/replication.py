@@ -9,6 +9,7 @@ from typing import Any
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
+from bacpipes.central import audit_head
 from bacpipes.central.registry import role_of
 from bacpipes.database import Connection, query
 from bacpipes.errors import BacpipesError, InputError, SettingsError
@@ -62,6 +63,7 @@ async def subscribe(site: Connection, central: Connection, site_id: str, conninf
     else:
         done = await _mend(central, site_id, conninfo, enabled=bool(subscription[0]))
     await _send_metadata(site, central, site_id)
+    await audit_head.send(site, central, site_id)
     return done
 
 

@@ -21,6 +21,7 @@ SECONDS = {
     "lastReading": "bacpipes_central_last_reading_timestamp_seconds",
     "liveSeenAt": "bacpipes_central_live_seen_timestamp_seconds",
     "completeSeenAt": "bacpipes_central_complete_seen_timestamp_seconds",
+    "auditSeenAt": "bacpipes_central_audit_seen_timestamp_seconds",
     "comparedAt": "bacpipes_central_compared_timestamp_seconds",
 }
 NUMBERS = {
@@ -31,6 +32,7 @@ NUMBERS = {
     "subscriptionEnabled": "bacpipes_central_subscription_enabled",
     "pendingCommands": "bacpipes_central_commands_pending",
     "comparedDifferingHours": "bacpipes_central_differing_hours",
+    "auditContradictions": "bacpipes_central_audit_contradictions",
     "comparedMissingHours": "bacpipes_central_missing_hours",
 }
 

@@ -16,7 +16,8 @@ from bacpipes import log
 from bacpipes.central.settings import CentralSettings, load_central_settings
 from bacpipes.cli.token import token
 from bacpipes.database import Connection, connect, connect_now, first_line
-from bacpipes.errors import InputError, SettingsError, UnavailableError
+from bacpipes.errors import ExitCode, InputError, SettingsError, UnavailableError
+from bacpipes.points.importer import os_user
 from bacpipes.settings import load_settings
 
 Result = TypeVar("Result")
@@ -193,6 +194,28 @@ def remove(site_id: str) -> None:
         registry.require_schema(connection)
         gone = registry.remove_role(connection, site_id)
     click.echo(f"Site {site_id}: {'its role is gone' if gone else 'it has no role'}.")
+
+
+@site.command("audit")
+@click.argument("site_id", metavar="SITE")
+@click.option("--accept", metavar="REASON", help="It was looked into (a backup was restored, say): begin anew.")
+def audit(site_id: str, accept: str | None) -> int:
+    """Say where the head of SITE's audit chain contradicts an earlier one: exit status 1 where it does."""
+    from bacpipes.central import registry
+
+    with connect_now(_url(), "central site") as connection:
+        registry.require_schema(connection)
+        registry.require_site(connection, site_id)
+        found = registry.contradictions(connection, site_id)
+        for at, record, digest, what in found:
+            click.echo(f"{at:%Y-%m-%d %H:%M:%SZ}  head {record}:{digest}  {what}")
+        if found and accept:
+            registry.accept_audit(connection, site_id, os_user(), accept)
+    if not found:
+        click.echo(f"Site {site_id}: nothing contradicts the heads that central has.")
+    elif accept:
+        click.echo(f"Site {site_id}: accepted; its next head begins anew.")
+    return ExitCode.FAILED if found and not accept else ExitCode.OK
 
 
 @site.command("release")

@@ -32,6 +32,7 @@ BEGIN
         GRANT INSERT, UPDATE         ON last_value                  TO bacpipes_worker;
         GRANT SELECT, INSERT, DELETE ON reading_batch               TO bacpipes_worker;
         GRANT SELECT, UPDATE         ON follower                    TO bacpipes_worker;
+        GRANT SELECT, INSERT, UPDATE ON published                   TO bacpipes_worker;
         GRANT INSERT                 ON write_commands, write_results TO bacpipes_worker;
         GRANT SELECT, INSERT, UPDATE ON write_claim                 TO bacpipes_worker;
         GRANT SELECT, INSERT, UPDATE, DELETE ON held_slot, due_release TO bacpipes_worker;
@@ -52,7 +53,8 @@ BEGIN
 
     -- Central, where it dials the site: the log by replication, and history for `bacpipes central reconcile`.
     IF to_regrole(central) IS NOT NULL THEN
-        GRANT SELECT ON reading_batch, site_metadata TO bacpipes_replication;
+        GRANT SELECT ON reading_batch, site_metadata, site_audit TO bacpipes_replication;
+        GRANT SELECT (id, hash) ON audit TO bacpipes_replication;
         GRANT SELECT, INSERT ON reconciliation TO bacpipes_replication;
     END IF;
 

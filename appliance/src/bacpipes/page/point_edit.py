@@ -22,6 +22,9 @@ LABELS = {
     "min": "Minimum",
     "max": "Maximum",
     "states": "States",
+    "publish": "Publish (every, change)",
+    "deadband": "Deadband",
+    "heartbeat": "Heartbeat (s)",
 }
 SWITCHES = {"enabled": "Enabled (is polled)", "writable": "Writable"}
 UNCHANGED = "unchanged"
@@ -174,5 +177,6 @@ def _cells(row: dict[str, Any]) -> dict[str, str]:
     """A table's row as the text of its fields."""
     cells = {column: str(row[column] or "") for column in ("dis", "units", *TAGS)}
     cells |= {"interval": str(row["interval"]), "min": number_text(row["min"]), "max": number_text(row["max"])}
-    cells |= {"states": "" if row["states"] is None else str(row["states"])}
+    cells |= {column: "" if row[column] is None else str(row[column]) for column in ("states", "publish", "heartbeat")}
+    cells |= {"deadband": number_text(row["deadband"])}
     return cells | {column: str(row[column]).lower() for column in SWITCHES}

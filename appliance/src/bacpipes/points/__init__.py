@@ -50,6 +50,9 @@ class Point:
     minimum: float | None
     maximum: float | None
     states: int | None
+    publish: str | None = None  # every, change; None: the site's default
+    deadband: float | None = None  # None: 0
+    heartbeat: int | None = None  # seconds; None: the site's default
 
     @property
     def type(self) -> ObjectType:

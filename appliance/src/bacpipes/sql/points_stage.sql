@@ -22,6 +22,9 @@ CREATE TEMPORARY TABLE points_stage (
     writes_per_minute integer,
     min_on_seconds   integer,
     min_off_seconds  integer,
+    publish          text,
+    deadband         double precision,
+    heartbeat_seconds integer,
     topic            text,
     line             integer NOT NULL
 ) ON COMMIT DROP
