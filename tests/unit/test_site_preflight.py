@@ -511,3 +511,13 @@ def test_replication_keeps_some_log_and_only_it_has_an_address(inventory: Invent
     put(inventory, "site.central.complete", "ship")
     (told,) = errors(inventory)
     assert "site.central.address macau.vpn.example says how central dials the site" in told
+
+
+@pytest.mark.parametrize("password", ["sesame", "a" * 30, 12345678901234, None])
+def test_the_first_users_password_is_one_that_the_page_takes(inventory: Inventory, password: Any) -> None:
+    put(inventory, "vault_page_admin_password", password)
+    (told,) = errors(inventory)
+    assert told.startswith("macau: vault_page_admin_password is too short or too simple")
+    assert str(password) not in told
+    put(inventory, "vault_page_admin_password", "correct horse")
+    assert errors(inventory) == []

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import ssl
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -71,8 +72,9 @@ def test_telegraf_listens_at_the_broker(host: Host) -> None:
 
 def test_the_api_wants_a_token(host: Host) -> None:
     address = host.check_output("hostname -I").split()[0]
+    authority = ssl.create_default_context(cadata=host.check_output("cat /opt/bacpipes/tls/ca.pem"))
     for headers in ({}, {"Authorization": "Bearer bpt_" + "x" * 43}):
-        with closing(http.client.HTTPConnection(address, 3001, timeout=10)) as connection:
+        with closing(http.client.HTTPSConnection(address, 3001, timeout=10, context=authority)) as connection:
             connection.request("GET", "/api/sites", headers=headers)
             assert connection.getresponse().status == 401
 

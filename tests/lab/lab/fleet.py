@@ -33,7 +33,8 @@ def prepare() -> None:
     _write(BORN / "hosts.yml", "all: {}\n")
     vault = BORN / "group_vars" / "all" / "vault.yml"
     if not vault.exists():
-        _write(vault, f"vault_pki_ca_passphrase: {secrets.token_urlsafe(32)}\n")
+        names = ("vault_pki_ca_passphrase", "vault_page_admin_password")
+        _write(vault, "".join(f"{name}: {secrets.token_urlsafe(32)}\n" for name in names))
     facts = {
         "lab_root": str(root.FLEET_ROOT),
         "lab_key": str(KEY),
