@@ -24,7 +24,7 @@ WITH wanted (name, replicates) AS (
     WHERE NOT EXISTS (SELECT FROM membership g WHERE g.member = name AND to_regrole(g.role) = m.roleid
                       AND g.inherit = m.inherit_option AND m.set_option AND NOT m.admin_option)
     UNION ALL
-    SELECT 8, format('GRANT %I TO %I WITH INHERIT %s', g.role, g.member, g.inherit) FROM membership g
+    SELECT 8, format('GRANT %I TO %I WITH INHERIT %s', g.role, g.member, g.inherit::text) FROM membership g
     WHERE NOT EXISTS (SELECT FROM pg_auth_members m WHERE m.member = to_regrole(g.member)
                       AND m.roleid = to_regrole(g.role) AND m.inherit_option = g.inherit AND m.set_option
                       AND NOT m.admin_option)
