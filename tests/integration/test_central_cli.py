@@ -112,6 +112,23 @@ def test_provisioning_gives_central_a_token(
     assert execute(at_central, "SELECT role, digest FROM api_token") == [("operator", digest(secret))]
 
 
+def test_subscriptions_of_all_sites(at_central: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    everyone = ("central", "subscribe", "--all")
+    assert run("central", "subscribe") == ExitCode.USAGE
+    assert run("central", "subscribe", "duxton", "--all", str(tmp_path)) == ExitCode.USAGE
+    assert run(*everyone, str(tmp_path / "none")) == ExitCode.REFUSED
+    assert run(*everyone, str(tmp_path)) == ExitCode.OK, "no site's lane is replication"
+    execute(at_central, "UPDATE site SET complete_lane = 'replication'")
+    capsys.readouterr()
+    assert run(*everyone, str(tmp_path)) == ExitCode.FAILED
+    assert "duxton can't be read: No such file" in capsys.readouterr().out
+    (tmp_path / "duxton").write_text("host=central.example dbname=x password=geheim")
+    assert run(*everyone, str(tmp_path)) == ExitCode.FAILED
+    said = capsys.readouterr().out
+    assert "Site duxton: failed: the address of site duxton asks for sslmode=prefer" in said
+    assert "geheim" not in said
+
+
 def test_a_contradiction_of_the_audit_is_told_until_it_is_accepted(
     at_central: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -7,9 +7,10 @@ from tempfile import TemporaryDirectory
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from bacpipes import migrate
-from bacpipes.central import replication
+from bacpipes.central import replication, subscriptions
 from bacpipes.database import Connection, connect
 from bacpipes.embedded import EmbeddedPostgres
 from bacpipes.errors import BacpipesError
@@ -100,6 +101,8 @@ async def test_the_log_comes_by_replication_and_trimming_does_not_matter(
     assert execute(central_url, "SELECT reason FROM gap") == [("test",)]
     assert execute(central_url, "SELECT job_id FROM write_results") == [("j",)]
     assert execute(central_url, "SELECT count(*) FROM reading_batch") == [(0,)]
+    assert await replication.subscribe(site, central, "duxton", url) == replication.Subscribed("there", hole=True)
+    await replication.filled(central, "duxton", url)
     assert await replication.subscribe(site, central, "duxton", url) == replication.Subscribed("there", hole=False)
 
 
@@ -139,6 +142,63 @@ async def test_a_lost_slot_is_made_anew(
     assert await replication.subscribe(site, central, "duxton", url) == replication.Subscribed("made", hole=True)
     await commit(site, 3.0)
     await values_at(central_url, [1.0, 3.0])  # the comparison brings what lies in between
+
+
+async def kept(central_url: str, **urls: str) -> list[tuple[str, str]]:
+    """What `central subscribe --all` does: site, action."""
+    outcomes = await subscriptions.keep_all(central_settings(central_url), urls.__getitem__)
+    return [(outcome.site, outcome.action) for outcome in outcomes]
+
+
+def working(central_url: str) -> int:
+    """The process that applies what comes; waits for it."""
+    found = "SELECT pid FROM pg_stat_subscription WHERE subname = 'site_duxton' AND pid IS NOT NULL"
+    deadline = time.monotonic() + 30
+    while not (rows := execute(central_url, found)):
+        assert time.monotonic() < deadline, "nobody applies"
+        time.sleep(0.05)
+    return int(rows[0][0])
+
+
+async def test_subscriptions_are_kept_as_they_should_be(
+    settings: Settings, both: tuple[Connection, Connection], central_url: str
+) -> None:
+    site, central = both
+    url = settings.database_url.get_secret_value()
+    assert await kept(central_url, duxton=url) == [], "its lane is ship"
+    execute(central_url, "UPDATE site SET complete_lane = 'replication'")
+    start = now() - 7_200_000
+    await log_store.commit(site, "duxton", [Batch(60, 1, 5, [Reading(1, start, 7.0)])])
+    assert await kept(central_url, duxton=url) == [("duxton", "made; 1 readings sent from history")]
+    process = working(central_url)
+    for _ in range(2):
+        assert await kept(central_url, duxton=url) == [("duxton", "there")]
+    assert working(central_url) == process, "nothing was started anew"
+    await central.execute('ALTER SUBSCRIPTION "site_duxton" DISABLE')  # as an error does
+    assert await kept(central_url, duxton=url) == [("duxton", "enabled again")]
+    assert working(central_url) != process
+    assert await kept(central_url, duxton=make_conninfo(url, application_name="x")) == [("duxton", "there")]
+    execute(central_url, "UPDATE site SET complete_lane = 'none'")
+    assert await kept(central_url) == [("duxton", "dropped: its lane is not replication")]
+    assert await kept(central_url) == []
+
+
+async def test_a_fill_that_broke_off_goes_on_and_one_site_holds_up_no_other(
+    settings: Settings, both: tuple[Connection, Connection], central_url: str
+) -> None:
+    site, central = both
+    url = settings.database_url.get_secret_value()
+    await replication.subscribe(site, central, "duxton", url)  # whoever did so went away before the comparison
+    await log_store.commit(site, "duxton", [Batch(60, 1, 5, [Reading(1, now() - 7_200_000, 7.0)])])
+    await values_at(central_url, [7.0])
+    execute(central_url, "DELETE FROM reading")
+    execute(central_url, "UPDATE site SET complete_lane = 'replication'")
+    execute(central_url, "INSERT INTO site (id, complete_lane) VALUES ('away', 'replication')")
+    dead = "host=127.0.0.1 port=1 dbname=x"
+    outcomes = await kept(central_url, duxton=url, away=dead)
+    assert outcomes[1] == ("duxton", "there; 1 readings sent from history")
+    assert outcomes[0][0] == "away"
+    assert "refused" in outcomes[0][1]
 
 
 async def test_rows_of_another_site_stop_the_subscription(

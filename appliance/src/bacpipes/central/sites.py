@@ -30,6 +30,8 @@ NUMBERS = {
     "points": "bacpipes_central_points",
     "gaps": "bacpipes_central_gaps",
     "subscriptionEnabled": "bacpipes_central_subscription_enabled",
+    "subscriptionWorking": "bacpipes_central_subscription_working",
+    "subscriptionErrors": "bacpipes_central_subscription_errors",
     "pendingCommands": "bacpipes_central_commands_pending",
     "comparedDifferingHours": "bacpipes_central_differing_hours",
     "auditContradictions": "bacpipes_central_audit_contradictions",

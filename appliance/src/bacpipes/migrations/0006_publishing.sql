@@ -40,3 +40,27 @@ BEGIN
     RETURN NULL;
 END $$;
 CREATE TRIGGER log_audit_head AFTER UPDATE ON audit_head FOR EACH ROW EXECUTE FUNCTION log_audit_head();
+
+-- A command that names another site than its point's would never be read by anybody: it is refused as it is inserted.
+CREATE FUNCTION refuse_foreign_command() RETURNS trigger LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    own text := (SELECT d.site_id FROM public.point p JOIN public.device d ON d.id = p.device WHERE p.id = NEW.point_id);
+BEGIN
+    IF own IS DISTINCT FROM NEW.site_id AND own IS NOT NULL THEN  -- NULL: the foreign key says it
+        RAISE EXCEPTION 'point % belongs to site %, not to site %', NEW.point_id, own, NEW.site_id
+            USING HINT = 'Write site_id = ' || quote_literal(own) || ', or insert at central.',
+                  ERRCODE = 'check_violation';
+    END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER refuse_foreign_command BEFORE INSERT ON write_commands
+    FOR EACH ROW EXECUTE FUNCTION refuse_foreign_command();
+
+-- Those that wait since an earlier version end so.
+INSERT INTO write_results (job_id, site_id, point_id, success, error_message, result)
+SELECT c.job_id, d.site_id, c.point_id, false, 'Another site',
+       json_build_object('jobId', c.job_id, 'success', false, 'error', 'Another site', 'siteId', d.site_id,
+                         'validationErrors', json_build_array('site_id is ' || c.site_id), 'codes', json_build_array('site-foreign'))
+FROM write_commands c JOIN point p ON p.id = c.point_id JOIN device d ON d.id = p.device
+WHERE c.site_id <> d.site_id AND NOT EXISTS (SELECT FROM write_results r WHERE r.job_id = c.job_id);

@@ -11,6 +11,10 @@ SELECT s.id AS "siteId", s.name, s.time_zone AS "timeZone", s.complete_lane AS "
        (SELECT count(*) FROM write_command_status c WHERE c.site_id = s.id AND c.status = 'pending') AS "pendingCommands",
        (SELECT u.subenabled FROM pg_subscription u WHERE u.subname = 'site_' || s.id
         AND u.subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())) AS "subscriptionEnabled",
+       (SELECT count(*) > 0 FROM pg_stat_subscription t WHERE t.subname = 'site_' || s.id AND t.pid IS NOT NULL)
+           AS "subscriptionWorking",
+       (SELECT e.apply_error_count FROM pg_stat_subscription_stats e WHERE e.subname = 'site_' || s.id)
+           AS "subscriptionErrors",
        audit.id AS "auditHead", audit.received_at AS "auditSeenAt",
        coalesce(wrong.n, 0) AS "auditContradictions", wrong.newest AS "auditContradiction",
        s.metadata_at AS "metadataAt", r.finished_at AS "comparedAt", r.missing_hours AS "comparedMissingHours",
