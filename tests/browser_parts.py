@@ -1,5 +1,6 @@
 """A real browser for the tests of the page: Debian's Chromium, without a window."""
 
+import asyncio
 import os
 import re
 import shutil
@@ -96,3 +97,8 @@ async def serious(page: Page) -> list[str]:
         for found in results.response["violations"]
         if found["impact"] in ("serious", "critical")
     ]
+
+
+async def text_of(download: Any) -> str:
+    """What was downloaded."""
+    return await asyncio.to_thread(Path(await (await download.value).path()).read_text)
