@@ -47,6 +47,36 @@ async def test_an_edit_shows_the_name_and_a_clash_before_it_is_saved(
         assert site.one("SELECT dis FROM point WHERE topic = %s", SENSOR_TOPIC) != ("mine",)
 
 
+async def test_a_field_is_cleared_in_many_points_at_once(
+    browser: Browser, site: Site, exporter: Exporter, people: None
+) -> None:
+    chosen = (
+        "SELECT count(*) FILTER (WHERE units = '' AND interval_seconds = 2), count(*) FROM point WHERE name = ANY (%s)"
+    )
+    rows = site.database.execute("SELECT name FROM point WHERE units = '°C' ORDER BY id LIMIT 2").fetchall()
+    names = [row[0] for row in rows]
+    site.database.execute("UPDATE point SET dis = 'Clear ' || dis WHERE name = ANY (%s)", [names])
+    async with visit(browser, exporter, "anna") as window:
+        page = await window.open("/points")
+        await page.get_by_label("Filter").first.fill("clear")
+        shown = page.locator(".ag-center-cols-container .ag-row")
+        await expect(shown).to_have_count(2)
+        await shown.nth(0).click()
+        await shown.nth(1).click(modifiers=["Control"])
+        await page.get_by_role("button", name="Edit").click()
+        await expect(page.get_by_text("Edit 2 points")).to_be_visible()
+        await page.get_by_label("Interval (s)").fill("2")
+        await page.get_by_label("Clear in all of them").click()
+        await page.get_by_role("option", name="Units").click()
+        await page.keyboard.press("Escape")
+        await expect(page.get_by_label("Units", exact=True)).to_be_disabled()
+        await expect(page.get_by_role("status", name="Preview")).to_contain_text("units: °C →")
+        assert site.one(chosen, names) == (0, 2)  # a preview saves nothing
+        await page.locator("[data-save]").click()
+        await expect(page.get_by_text("Saved: 2 points changed.")).to_be_visible()
+    assert site.one(chosen, names) == (2, 2)
+
+
 async def test_from_discovery_to_a_published_point(
     browser: Browser, site: Site, exporter: Exporter, people: None
 ) -> None:
