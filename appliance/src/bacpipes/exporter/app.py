@@ -14,6 +14,7 @@ from bacpipes.events import end_all
 from bacpipes.exporter import export, health, inventory, metrics, monitoring, points_file, sessions, stop, writes
 from bacpipes.exporter.auth import Identity, require
 from bacpipes.exporter.certificate import ServerCertificate
+from bacpipes.exporter.description import add_refusals
 from bacpipes.exporter.export import Exports
 from bacpipes.exporter.health import Health
 from bacpipes.exporter.live import Live
@@ -76,6 +77,7 @@ def describe(app: FastAPI, title: str) -> None:
         login = {"type": "apiKey", "in": "cookie", "name": sessions.COOKIE}
         schemes = {"token": {"type": "http", "scheme": "bearer"}, "login": login}
         description["components"] = {"securitySchemes": schemes}
+        add_refusals(description)
         description["security"] = [{"token": []}, {"login": []}]
         return description
 

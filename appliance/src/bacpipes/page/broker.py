@@ -91,12 +91,14 @@ class Broker:
             self._notes[name] = ui.label(_described(name, stored)).classes("muted").props(f"data-note={name}")
 
     async def _take(self, name: str, event: events.UploadEventArguments) -> None:
-        """Check a file by itself at once; how it fits the others is checked when all are saved."""
+        """Check a file at once, and whether key and certificate belong together; the chain when all are saved."""
         await self._visitor.require(Role.ADMIN)
         self._uploaded.pop(name, None)
         try:
             text = (await event.file.read()).decode("ascii")
-            (certificates.parse_key if name == "client_key" else certificates.parse)(text, f"The {PEMS[name]}")
+            check = certificates.parse_key if name == "client_key" else certificates.parse_valid
+            check(text, f"The {PEMS[name]}")
+            self._check_pair(self._uploaded | {name: text})
         except UnicodeDecodeError:
             self._note(name, f"{event.file.name} is not a PEM text.", "bad")
         except BacpipesError as error:
@@ -104,6 +106,10 @@ class Broker:
         else:
             self._uploaded[name] = text
             self._note(name, f"not saved yet: {_described(name, text)}", "warning")
+
+    def _check_pair(self, pems: dict[str, str]) -> None:
+        if {"client_certificate", "client_key"} <= pems.keys():
+            certificates.check_pair(pems["client_certificate"], pems["client_key"], "client certificate")
 
     def _note(self, name: str, text: str, level: str) -> None:
         self._notes[name].set_text(text)
