@@ -61,9 +61,9 @@ class Visit:
         await self.page.click("button")
 
     async def open(self, path: str) -> Page:
-        """Go to a page, and wait until it is alive: its socket is there."""
+        """Go to a page, and wait until it is whole and alive: its socket is there."""
         await self.page.goto(f"{self._exporter.url}{path}")
-        await expect(self.page.locator(".content")).to_be_visible()
+        await expect(self.page.locator(".content[data-ready]")).to_be_visible()
         await self.page.wait_for_function("() => window.socket && window.socket.connected")
         return self.page
 

@@ -21,7 +21,7 @@ import psycopg
 from bacpipes import migrate
 from bacpipes.embedded import LOOPBACK, EmbeddedPostgres, free_port, stop, wait_for_port
 from bacpipes.settings import Settings
-from exporter_parts import add_building
+from exporter_parts import add_building, add_points
 
 PASSWORD = "only for the bench"
 POINTS, DAYS, INTERVAL = 500, 30, 15
@@ -101,13 +101,8 @@ def exporter(program: str, environment: dict[str, str]) -> Iterator[tuple[psutil
 def fill(url: str) -> None:
     """`POINTS` points more, and 30 days of four points; all partitions are there beforehand."""
     add_building(url)
+    add_points(url, POINTS)
     with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(
-            "INSERT INTO point (device, object_type, object_instance, name, dis, units, site, equip, equip_ref, topic)"
-            " SELECT 1, 'analog-input', 1000 + n, 'P' || n, 'Point ' || n, '°C', 'duxton', 'ahu', '1', 'duxton/x/' || n"
-            " FROM generate_series(1, %s) AS n",
-            [POINTS],
-        )
         for day in range(DAYS + 1):
             connection.execute("SELECT history_partition((now() - %s * interval '1 day')::date)"
                                " WHERE to_regclass('reading_p' || to_char((now() - %s * interval '1 day') AT TIME ZONE"

@@ -68,8 +68,9 @@ def frame(request: Request, title: str) -> Iterator[Visitor]:
         _theme_button(dark, mode if mode in MODES else "auto")
         _user_menu(visitor)
     ui.timer(LOOK_EVERY, lambda: _watch(visitor))
-    with ui.element("div").classes("content"):
+    with ui.element("div").classes("content") as content:
         yield visitor
+    content.props("data-ready")  # what is waited for comes after the page itself
 
 
 def _navigation(path: str, visitor: Visitor) -> None:

@@ -11,6 +11,7 @@ from bacpipes.database import Connection, query
 from bacpipes.exporter.health import Health
 from bacpipes.exporter.live import Live
 from bacpipes.exporter.problem import DATABASE_ERRORS, reason_of
+from bacpipes.exporter.reason import Reason
 from bacpipes.exporter.store import Store
 from bacpipes.exporter.worker import WorkerPage
 from bacpipes.page import lanes
@@ -27,6 +28,7 @@ SHARED = {
     "stop": "site_stop",
     "slots": "page_replication",
 }  # they take nothing
+SUBJECTS = {"mqtt": "Broker", "bacnet": "BACnet"}
 NO_POINT = "Import a list under Points, or find devices under Discovery; First steps lead there."
 
 
@@ -51,7 +53,7 @@ async def gather(store: Store, worker: WorkerPage, health: Health, live: Live, s
     reasons, status, site, rows = await asyncio.gather(
         health.reasons(), worker.ask("/status"), worker.ask("/site"), _rows(store, settings)
     )
-    found = Overview([Finding("bad", f"{_subject(one.component)}: {one.reason}", one.remedy) for one in reasons])
+    found = Overview([Finding("bad", _text(one), one.remedy) for one in reasons])
     if health.certificate and (soon := health.certificate.ends_soon()):
         found.findings.append(Finding("warning", soon.reason, soon.remedy))
     if status and status[0] == 200:
@@ -65,7 +67,7 @@ async def gather(store: Store, worker: WorkerPage, health: Health, live: Live, s
     found.tiles = [lanes.bridge_tile(live.bridges, live.reason), lanes.central_tile(told, slots)]
     found.findings += [*lanes.bridge_findings(live.bridges), *lanes.central_findings(told, slots)]
     if isinstance(rows, Finding):
-        if not any(one.text.startswith(("database", "schema")) for one in found.findings):
+        if not any("database" in one.text.lower() for one in found.findings):
             found.findings.append(rows)
     else:
         found.numbers = rows["numbers"][0]
@@ -132,7 +134,8 @@ def success_rate(numbers: dict[str, Any]) -> float | None:
     return 100.0 * numbers["good"] / numbers["reads"] if numbers.get("reads") else None
 
 
-def _subject(component: str) -> str:
-    names = {"mqtt": "broker", "bacnet": "BACnet", "worker": "worker"}
-    last = component.split(".")[-1]
-    return names.get(last, last)
+def _text(reason: Reason) -> str:
+    if reason.reason.startswith("The "):  # it names its subject itself
+        return reason.reason
+    part = reason.component.split(".")[-1]
+    return f"{SUBJECTS.get(part, part.capitalize())}: {reason.reason}"

@@ -72,6 +72,7 @@ class EditDialog:
                 if self._many:
                     choices = {column: _label(column) for column in CLEARABLE}
                     self._cleared = ui.select(choices, label="Clear in all of them", multiple=True, value=[])
+                    self._cleared.props("dense")
                     self._cleared.on_value_change(self._clear)
             self._result = ui.column().props("role=status aria-label=Preview")
             with ui.element("div").classes("bar"):
@@ -95,7 +96,7 @@ class EditDialog:
     def _switch(self, column: str) -> ui.select:
         options = [UNCHANGED, "yes", "no"] if self._many else ["yes", "no"]
         value = UNCHANGED if self._many else "yes" if self._before[column] == "true" else "no"
-        return ui.select(options, value=value, label=_label(column)).on_value_change(self._preview)
+        return ui.select(options, value=value, label=_label(column)).props("dense").on_value_change(self._preview)
 
     def _changes(self) -> dict[int, dict[str, str]]:
         """The cells that differ, for every point."""

@@ -70,7 +70,7 @@ class SettingsPanel:
         with ui.element("section").classes("panel").props(f'data-group="{group.title}"'):
             ui.label(group.title).classes("heading").props("role=heading aria-level=2")
             ui.label(group.text).classes("muted")
-            self._body = ui.element("div").style("width: 100%")
+            self._body = ui.element("div").classes("stack")
         await self._load()
 
     async def _load(self) -> None:
@@ -104,7 +104,7 @@ class SettingsPanel:
             for name, label in self._group.labels.items():
                 now = told["values"][name] if told and name in told["values"] else getattr(in_force, name)
                 self._field(name, label, now, fixed=name in fixed)
-        self._result = ui.element("div").props("role=status data-saved").style("width: 100%")
+        self._result = ui.element("div").props("role=status data-saved").classes("stack")
         if self._free:
             with ui.element("div").classes("bar"):
                 ui.button("Save", icon="save", on_click=self._save).props(f'aria-label="Save: {self._group.title}"')
