@@ -17,6 +17,7 @@ from pathlib import Path
 import httpx
 import psutil
 import psycopg
+from page_in_browser import measure_in_browser
 
 from bacpipes import migrate
 from bacpipes.embedded import LOOPBACK, EmbeddedPostgres, free_port, stop, wait_for_port
@@ -52,6 +53,7 @@ def main() -> None:
         with exporter(WITH_PAGE, environment) as (process, url):
             print(f"exporter with the page, started: {megabytes(process):.0f} MB resident")
             measure(url, process)
+            measure_in_browser(url, "bench", PASSWORD, POINTS + 3)
 
 
 def measure(url: str, process: psutil.Process) -> None:
