@@ -57,6 +57,17 @@ def add_building(url: str) -> None:
         )
 
 
+def add_points(url: str, count: int) -> None:
+    """So many analog inputs more, spread over 25 air handling units, polled each minute."""
+    execute(
+        url,
+        "INSERT INTO point (device, object_type, object_instance, name, dis, units, site, equip, equip_ref, topic)"
+        " SELECT 1, 'analog-input', 1000 + n, 'P' || n, 'Point ' || n, '°C', 'duxton', 'ahu', n %% 25 + 1,"
+        " 'duxton/x/' || n FROM generate_series(1, %s) AS n",
+        [count],
+    )
+
+
 def add_reading(url: str, point: int, at: datetime, value: float | None, quality: int = 0) -> None:
     """One row of history."""
     execute(

@@ -252,6 +252,11 @@ def test_an_open_quote_is_named_by_the_line_where_it_opens() -> None:
         read(text)
 
 
+def test_a_header_with_another_line_end_is_no_csv() -> None:
+    with pytest.raises(InputError, match=r"p\.csv:1: is not CSV"):
+        read(lines({}).replace("\n", "\r"))
+
+
 def test_a_missing_cell_is_told_with_its_line() -> None:
     text = lines({}) + "1001,AHU-1,10.0.0.5\n"
     file = read(text)

@@ -59,6 +59,14 @@ def parse(pem: str, what: str) -> list[x509.Certificate]:
         raise InputError(f"{what} can't be read as a PEM certificate: {_first_line(error)}.") from None
 
 
+def parse_valid(pem: str, what: str) -> list[x509.Certificate]:
+    """As `parse`, and all of them valid now."""
+    found = parse(pem, what)
+    for certificate in found:
+        _check_dates(certificate, what)
+    return found
+
+
 def parse_key(pem: str, what: str) -> PrivateKeyTypes:
     """The private key of a PEM text, or an `InputError`. The message never shows any of it."""
     if MARK not in pem:

@@ -14,7 +14,7 @@ from bacpipes.tokens import Role
 
 # Published code of the library, the same for everybody; it is cached by browsers.
 ASSETS = re.compile(r"/_nicegui/[0-9.]+/(static|components|libraries|esm|resources)/|/favicon\.ico$")
-ADMINS = ("/discovery", "/settings", "/users")
+ADMINS = ("/discovery", "/settings", "/setup", "/users")
 # The library evaluates handlers that the server sends ('unsafe-eval') and styles elements in place ('unsafe-inline' for
 # styles); scripts in the page run only with this answer's nonce.
 PAGE_POLICY = (

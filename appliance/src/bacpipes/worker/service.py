@@ -2,9 +2,8 @@
 
 import asyncio
 import shutil
-import signal
 import time
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import asdict
 
 import psycopg
@@ -24,6 +23,7 @@ from bacpipes.points.directory import Directory
 from bacpipes.reading import Batch
 from bacpipes.settings import Settings
 from bacpipes.worker import log_store
+from bacpipes.worker.about_site import AboutSite
 from bacpipes.worker.committer import Committer
 from bacpipes.worker.control import Control
 from bacpipes.worker.grid import Grid
@@ -31,6 +31,7 @@ from bacpipes.worker.local_api import LocalApi
 from bacpipes.worker.poller import INSTANT, DevicePoller, gaps_since
 from bacpipes.worker.publisher import Publisher
 from bacpipes.worker.reader import DeviceReader, Facts, by_device
+from bacpipes.worker.settings_watch import SettingsWatch
 from bacpipes.worker.shipper import Shipper
 from bacpipes.worker.spool import Spool
 from bacpipes.worker.status_server import Reason, StatusServer
@@ -53,8 +54,9 @@ DISK_LOW = 200 * MEGABYTE
 class Worker:
     """Polls, commits, publishes, and carries out commands until it is told to stop."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, environment: Settings | None = None) -> None:
         self._settings = settings
+        self.watch = SettingsWatch(settings, environment or settings)
         self._metrics = WorkerMetrics()
         self._directory = Directory()
         self._control = Control(settings)
@@ -74,15 +76,22 @@ class Worker:
         """Until ``stop``; raise where this worker must not or can't go on."""
         settings, self._stop = self._settings, stop
         local = LocalApi(settings, self._bacnet, lambda: self._mqtt)
+        about = AboutSite(settings, self.watch, self._shipper)
         status = StatusServer(
-            settings.worker_http_host, settings.worker_http_port, self._render, self.reasons, local.routes
+            settings.worker_http_host,
+            settings.worker_http_port,
+            self._render,
+            self.reasons,
+            [*local.routes, *about.routes],
         )
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(status)
             stack.push_async_callback(local.close)
             stack.push_async_callback(self._control.close)
             connection = await self._control.open(stop)
-            if connection is None or not await self._open_bacnet(stop, stack):
+            if connection is None or await self.watch.look(connection):
+                return
+            if not await self._open_bacnet(stop, stack, connection):
                 return
             await self._directory.load(connection)
             await self._main_loop(stop, connection)
@@ -113,13 +122,16 @@ class Worker:
 
     # --- startup
 
-    async def _open_bacnet(self, stop: asyncio.Event, stack: AsyncExitStack) -> bool:
+    async def _open_bacnet(self, stop: asyncio.Event, stack: AsyncExitStack, connection: Connection) -> bool:
         while not stop.is_set():
             try:
                 await stack.enter_async_context(self._bacnet)
             except UnavailableError as error:
                 self._bacnet_health.failed(str(error))
                 await first_of(stop, within=BACNET_RETRY)
+                with suppress(psycopg.Error):  # the connection is looked after later
+                    if await self.watch.look(connection):  # the page may have corrected it
+                        return False
                 continue
             self._bacnet_health.recovered()
             return True
@@ -252,7 +264,7 @@ class Worker:
         """Take a change over; again and again, where it can't be: the old points must not stay in force unseen."""
         if table in ("write_commands", "site_stop", "*"):
             commands.wake()
-        if table not in ("point", "device", "mqtt_config", "*"):
+        if table not in ("point", "device", "mqtt_config", "setting", "*"):
             return
         while not await self._take_over(table, publisher) and not stop.is_set():
             await first_of(stop, within=RELOAD_RETRY)
@@ -261,7 +273,10 @@ class Worker:
         mqtt = publisher.client
         try:
             async with await connect(self._settings, "reload") as connection:
-                if table != "mqtt_config":
+                if table in ("setting", "*") and await self.watch.look(connection):
+                    self._stop.set()
+                    return True
+                if table not in ("mqtt_config", "setting"):
                     await self._directory.load(connection)
                     self._start_pollers({}, time.time())
                     await self._tell_central(connection)
@@ -365,23 +380,6 @@ class Worker:
             await asyncio.wait(tasks, timeout=POLL_PATIENCE)
         for task in tasks:
             task.cancel()
-
-
-def serve(settings: Settings) -> None:
-    """Run a worker until SIGTERM or SIGINT."""
-    try:
-        asyncio.run(_serve(settings))
-    except psycopg.Error as error:
-        raise UnavailableError(
-            f"The database failed: {first_line(error)}.", "The worker can be started again."
-        ) from error
-
-
-async def _serve(settings: Settings) -> None:
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    await Worker(settings).run(stop)
 
 
 def _engine(settings: Settings) -> history.Engine | None:
