@@ -22,8 +22,9 @@ LABELS = {
     "min": "Minimum",
     "max": "Maximum",
     "states": "States",
+    "poll_priority": "Poll priority (high, normal, low)",
 }
-SWITCHES = {"enabled": "Enabled (is polled)", "writable": "Writable"}
+SWITCHES = {"enabled": "Enabled (is polled)", "writable": "Writable", "cov": "Told by COV"}
 UNCHANGED = "unchanged"
 SHOWN = 12  # lines of the difference
 
@@ -172,7 +173,7 @@ def _title(row: dict[str, Any]) -> str:
 
 def _cells(row: dict[str, Any]) -> dict[str, str]:
     """A table's row as the text of its fields."""
-    cells = {column: str(row[column] or "") for column in ("dis", "units", *TAGS)}
+    cells = {column: str(row[column] or "") for column in ("dis", "units", "poll_priority", *TAGS)}
     cells |= {"interval": str(row["interval"]), "min": number_text(row["min"]), "max": number_text(row["max"])}
     cells |= {"states": "" if row["states"] is None else str(row["states"])}
     return cells | {column: str(row[column]).lower() for column in SWITCHES}

@@ -11,8 +11,8 @@ from typing import Any, BinaryIO, TextIO
 from bacpipes.errors import InputError
 from bacpipes.points.rows import (
     COLUMNS,
+    LATER,
     NO_TAGS,
-    PACE,
     REQUIRED,
     TAGS,
     Key,
@@ -77,7 +77,7 @@ class PointFile:
     @property
     def is_complete(self) -> bool:
         """Whether every column is there, so that its rows can be judged without the database."""
-        return self.columns >= set(COLUMNS) - {"site", *PACE}
+        return self.columns >= set(COLUMNS) - {"site", *LATER}
 
 
 Progress = Callable[[int], None]
@@ -136,6 +136,7 @@ def cells(row: PointRow, site: str) -> list[str]:
         str(row.interval), _boolean(row.enabled), _boolean(row.writable),
         number_text(row.minimum), number_text(row.maximum),
         *map(whole_text, (row.states, row.writes_per_minute, row.min_on, row.min_off)),
+        "true" if row.cov else "", row.poll_priority or "",
     ]  # fmt: skip
 
 

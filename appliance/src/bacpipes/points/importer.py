@@ -15,7 +15,7 @@ from bacpipes.database import connect_now, first_line, query, schema_version_now
 from bacpipes.errors import UnavailableError
 from bacpipes.haystack import choose_topic, short_topic
 from bacpipes.points.csv_file import PointFile, Problems, whole_text
-from bacpipes.points.rows import PACE, TAGS, Key, PointRow, Problem, check_row, number_text
+from bacpipes.points.rows import LATER, TAGS, Key, PointRow, Problem, check_row, number_text
 
 Connection = psycopg.Connection[Any]
 LOCK_TIMEOUT = "10s"
@@ -31,9 +31,9 @@ _OPTIONAL = {
     "min": "minimum",
     "max": "maximum",
     "states": "states",
-    **{name: name for name in PACE},
+    **{name: name for name in LATER},
 }
-_COMPARED = ("name", "dis", "units", "interval", "enabled", "writable", "min", "max", "states", *PACE)
+_COMPARED = ("name", "dis", "units", "interval", "enabled", "writable", "min", "max", "states", *LATER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,7 +286,8 @@ def _shown(row: PointRow, topic: str | None) -> dict[str, str]:
     values = (row.name, row.dis, row.units, str(row.interval), str(bool(row.enabled)).lower())
     limits = (number_text(row.minimum), number_text(row.maximum), whole_text(row.states))
     pace = map(whole_text, (row.writes_per_minute, row.min_on, row.min_off))
-    texts = (*values, str(row.writable).lower(), *limits, *pace)
+    polling = ("true" if row.cov else "", row.poll_priority or "")
+    texts = (*values, str(row.writable).lower(), *limits, *pace, *polling)
     return dict(zip(_COMPARED, texts, strict=True)) | tags | {"topic": topic or ""}
 
 
@@ -317,11 +318,12 @@ def _stage(connection: Connection, changes: Iterable[Change]) -> None:
                     change.before.id if change.before else None,
                     *row.key, row.name, row.dis, row.units, *row.tags,
                     row.interval, row.enabled, row.writable, row.minimum, row.maximum, row.states,
-                    row.writes_per_minute, row.min_on, row.min_off, change.topic, row.line,
+                    row.writes_per_minute, row.min_on, row.min_off, row.cov, row.poll_priority,
+                    change.topic, row.line,
                 )
             )  # fmt: skip
 
 
 def _stored_point(row: tuple[Any, ...]) -> StoredPoint:
-    values: list[Any] = [0, *row[1:9], row[9:16], *row[16:25]]
-    return StoredPoint(row[0], PointRow(*values), row[25])
+    values: list[Any] = [0, *row[1:9], row[9:16], *row[16:27]]
+    return StoredPoint(row[0], PointRow(*values), row[27])

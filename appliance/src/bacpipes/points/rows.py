@@ -20,9 +20,10 @@ COLUMNS = (
     *FIELDS,
     "interval", "enabled", "writable", "min", "max", "states",
     "writes_per_minute", "min_on", "min_off",
+    "cov", "poll_priority",
 )  # fmt: skip
 REQUIRED = ("device_id", "address", "object_type", "object_instance")
-PACE = COLUMNS[-3:]  # came later: files without them are complete too
+LATER = COLUMNS[-5:]  # files without them are complete too
 TAGS = FIELDS[1:]  # the site is the appliance's
 
 DEFAULT_INTERVAL = 60  # seconds, as the point table's default
@@ -30,6 +31,7 @@ MAX_INTERVAL = 86400
 MAX_TEXT = 500
 MAX_STATES = 2**31 - 1
 MAX_WRITES, MAX_SECONDS = 10_000, 86_400  # a minute; of a minimum time
+POLL_PRIORITIES = ("high", "normal", "low")
 BACNET_PORT = 47808
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -84,6 +86,8 @@ class PointRow:
     writes_per_minute: int | None = None  # None: the site's default
     min_on: int | None = None  # seconds, binary objects; None: the site's default
     min_off: int | None = None
+    cov: bool = False  # told by the device when it changes, where the device does that
+    poll_priority: str | None = None  # what a device that is too slow is asked first; None: normal
 
     @property
     def key(self) -> Key:
@@ -160,6 +164,13 @@ class _Reader:
             self.error(column, f"{cell!r} is not one of true, false, yes, no, 1, 0")
         return _BOOLEANS.get(cell)
 
+    def choice(self, column: str, words: tuple[str, ...]) -> str | None:
+        cell = self.plain(column).lower()
+        if cell and cell not in words:
+            self.error(column, f"{cell!r} is not one of {', '.join(words)}")
+            return None
+        return cell or None
+
 
 def read_row(
     cells: Mapping[str, str], line: int, site: str, decimal_comma: bool = False
@@ -192,6 +203,8 @@ def read_row(
         writes_per_minute=reader.whole("writes_per_minute", 0, MAX_WRITES),
         min_on=reader.whole("min_on", 0, MAX_SECONDS),
         min_off=reader.whole("min_off", 0, MAX_SECONDS),
+        cov=reader.boolean("cov") or False,
+        poll_priority=reader.choice("poll_priority", POLL_PRIORITIES),
     )
     return row, reader.problems
 

@@ -22,6 +22,8 @@ CREATE TEMPORARY TABLE points_stage (
     writes_per_minute integer,
     min_on_seconds   integer,
     min_off_seconds  integer,
+    cov              boolean NOT NULL,
+    poll_priority    text,
     topic            text,
     line             integer NOT NULL
 ) ON COMMIT DROP
