@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import errno
 import socket
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Self
@@ -40,12 +40,14 @@ from bacpypes3.service.object import ReadWritePropertyMultipleServices
 from bacpypes3.vendor import get_vendor_info
 
 from bacpipes import notifications, rpm
+from bacpipes.complaints import Complaints
 from bacpipes.errors import BacpipesError, UnavailableError
 from bacpipes.foreign import Registration
 from bacpipes.settings import Settings
 
 VENDOR_ID = 999  # unassigned: no vendor's proprietary meanings
 SEGMENTS_WITHIN = 15.0  # seconds more than for one answer, for one in many segments
+MOST_ANSWERS = 10_000  # to one Who-Is, that wait to be looked at
 MAX_APDU = 1476  # octets, the most that BACnet/IP carries (ASHRAE 135, annex J)
 
 ObjectId = rpm.ObjectId
@@ -130,6 +132,7 @@ class _ClientApplication(notifications.Notifications, Application):  # type: ign
     """Collects every I-Am, also a second device with the same number."""
 
     i_am_queues: set[asyncio.Queue[IAm]]
+    on_i_am: Callable[[IAm], None] | None = None
 
     async def do_IAmRequest(self, apdu: IAmRequest) -> None:  # noqa: N802 - bacpypes3's naming
         with contextlib.suppress(Exception):  # a malformed I-Am is nobody's answer
@@ -140,6 +143,10 @@ class _ClientApplication(notifications.Notifications, Application):  # type: ign
                 str(apdu.segmentationSupported),
                 int(apdu.vendorID),
             )
+            if self.on_i_am is not None:
+                self.on_i_am(found)
+            if not self.i_am_queues:  # nobody asked: what anyone may send must not change how a device is asked
+                return
             for queue in self.i_am_queues:
                 queue.put_nowait(found)
             await self.device_info_cache.set_device_info(apdu)
@@ -176,6 +183,8 @@ class BacnetClient:
         self._turns: dict[str, asyncio.Semaphore] = {}
         self._trunks: dict[str, asyncio.Semaphore] = {}
         self._application: Any = None
+        self.complaints = Complaints()  # of the library, about packets
+        self.malformed = 0  # answers that could not be used
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
@@ -209,6 +218,7 @@ class BacnetClient:
             port.bacnetIPMode = IPMode.foreign
             port.fdBBMDAddress = HostNPort(str(_bbmd(self._bbmd)))
             port.fdSubscriptionLifetime = self._bbmd_ttl
+        self.complaints.install()
         self._application = _ClientApplication.from_object_list([device, port])
         self._application.i_am_queues = set()
         asap = self._application.asap
@@ -224,6 +234,7 @@ class BacnetClient:
         if self._registration is not None:
             await self._registration.close()
         self._application.close()
+        self.complaints.remove()
 
     @property
     def broadcasts(self) -> bool:
@@ -250,7 +261,7 @@ class BacnetClient:
         if low is not None and high is not None:
             request.deviceInstanceRangeLowLimit, request.deviceInstanceRangeHighLimit = low, high
         expected = str(destination) if address else None
-        answers: asyncio.Queue[IAm] = asyncio.Queue()
+        answers: asyncio.Queue[IAm] = asyncio.Queue(MOST_ANSWERS)
         self._application.i_am_queues.add(answers)
         found: dict[IAm, None] = {}
         try:
@@ -320,6 +331,10 @@ class BacnetClient:
         found: notifications.Notifications = self._application
         return found
 
+    def on_i_am(self, listener: Callable[[IAm], None]) -> None:
+        """Tell every I-Am, asked for or not."""
+        self._application.on_i_am = listener
+
     async def request(self, address: str, request: Any) -> Any:
         """Send any confirmed request of bacpypes3's; its answer, or raise a `BacnetError`."""
         request.pduDestination = _address(address)
@@ -360,10 +375,15 @@ class BacnetClient:
             except ErrorRejectAbortNack as error:  # a BaseException
                 raise _translate(error) from None
             except TimeoutError:
+                self.malformed += 1
                 raise MalformedError("no answer that can be decoded") from None
+            except MalformedError:
+                self.malformed += 1
+                raise
             except (BacnetError, asyncio.CancelledError):
                 raise
             except Exception as error:  # bacpypes3's decoder raises whatever it trips over
+                self.malformed += 1
                 raise MalformedError(f"answer can't be decoded ({type(error).__name__}: {error})") from error
 
 

@@ -114,6 +114,10 @@ async def _devices(settings: Settings) -> list[Finding]:
         what = f"{row['device_id']} {row['name']} at {row['address']} ({row['points']} points): {row['reason']}"
         since = _moment(row["good_time"], settings)
         findings.append(Finding("device", Level.PROBLEM, f"{what}, since {since}", remedy))
+    for double in (await _status(settings)).get("doubles", []):
+        text = f"{double['device']} is polled at {double['polled']}, and another device with this number is at "
+        text += f"{double['other']}"
+        findings.append(Finding("device", Level.WARNING, text, "Give one of them another number."))
     silent = {row["device_id"] for row in rows}
     behind = [row for row in await _all(settings, "doctor_behind") if row["device_id"] not in silent]
     slow = [_behind(row, settings) for row in behind]
@@ -153,11 +157,7 @@ async def _cov(settings: Settings) -> list[Finding]:
     asked = (await _one(settings, "doctor_cov"))["asked"]
     if not asked:
         return []
-    try:
-        body = await asyncio.to_thread(_get, f"http://{settings.worker_http_host}:{settings.worker_http_port}/status")
-    except OSError:
-        return []  # that the worker does not answer is told below
-    points = body.get("cov", [])
+    points = (await _status(settings)).get("cov", [])
     polled = [point for point in points if point["reason"] is not None]
     text = f"{len(points) - len(polled)} points are told by COV: " + _some(
         f"{point['device']} {point['object']}" for point in points if point["reason"] is None
@@ -228,6 +228,14 @@ async def _worker(settings: Settings) -> list[Finding]:
 async def _exporter(settings: Settings) -> list[Finding]:
     url = f"http://{settings.http_host}:{settings.http_port}/healthz"
     return await _service("exporter", url, "Start it: `bacpipes exporter`.")
+
+
+async def _status(settings: Settings) -> dict[str, Any]:
+    """What the worker says of itself; nothing where it does not answer, which is told by itself."""
+    try:
+        return await asyncio.to_thread(_get, f"http://{settings.worker_http_host}:{settings.worker_http_port}/status")
+    except OSError:
+        return {}
 
 
 async def _service(subject: str, url: str, remedy: str) -> list[Finding]:

@@ -74,6 +74,24 @@ class WorkerMetrics:
             registry=self.registry,
         )
         self.clock_steps = Counter("bacpipes_clock_steps", "Times that the clock was set", registry=self.registry)
+        self.packets_damaged = Gauge(
+            "bacpipes_packets_damaged", "Packets since the start that could not be processed", registry=self.registry
+        )
+        self.answers_malformed = Gauge(
+            "bacpipes_answers_malformed",
+            "Answers since the start that can't be decoded, or are not for what was asked",
+            registry=self.registry,
+        )
+        self.i_am = Counter("bacpipes_i_am", "I-Am heard, whoever sent them", registry=self.registry)
+        self.devices_moved = Counter(
+            "bacpipes_devices_moved", "Devices followed to another address", registry=self.registry
+        )
+        self.device_double = Gauge(
+            "bacpipes_device_double",
+            "1 for each address where another device has the number of one of ours",
+            ["device", "address"],
+            registry=self.registry,
+        )
         self._cov(self.registry)
         self._ship(self.registry)
 

@@ -41,6 +41,7 @@ class Settings(BaseSettings):
     bacnet_device_id: int = Field(4194000, ge=0, le=4194302, description="our own device instance")
     bacnet_bbmd: str = Field("", description="`ip[:port]` of a BBMD where we register as a foreign device")
     bacnet_bbmd_ttl: int = Field(60, ge=5, le=65535, description="time to live of that registration")
+    bacnet_follow: bool = Field(True, description="a silent device that answers elsewhere is polled there")
     bacnet_timeout: float = Field(3.0, gt=0, le=60, description="wait for one answer (APDU time-out)")
     bacnet_retries: int = Field(1, ge=0, le=10, description="repeats of a request that was not answered")
     bacnet_fast_codec: bool = Field(True, description="our own codec for ReadPropertyMultiple; false: the library's")

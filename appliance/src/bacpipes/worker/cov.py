@@ -235,7 +235,8 @@ class CovWatch:
     def _fail(self, one: _Subscription, reason: str, due: float) -> None:
         if one.reason is None:
             self._metrics.cov_failed.inc()
-        self._health.failed(reason, object=one.point.object)
+        if not self._health.failing:  # once for the device; doctor names the points, each with its reason
+            self._health.failed(reason, object=one.point.object)
         one.reason, one.due, one.doubt = reason, due, None
         one.acknowledged = one.told = False
         self._news.set()

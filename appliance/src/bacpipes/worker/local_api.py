@@ -40,9 +40,9 @@ class LocalApi:
         settings: Settings,
         client: BacnetClient,
         mqtt: Callable[[], MqttClient | None],
-        cov: Callable[[], list[dict[str, Any]]],
+        told: Callable[[], dict[str, Any]],
     ) -> None:
-        self._settings, self._client, self._mqtt, self._cov = settings, client, mqtt, cov
+        self._settings, self._client, self._mqtt, self._told = settings, client, mqtt, told
         self._survey = Survey(client)
 
     @property
@@ -76,9 +76,7 @@ class LocalApi:
                 "remedy": mqtt.remedy,
             }
         bacnet = {"address": self._settings.bacnet_address, "deviceId": self._settings.bacnet_device_id}
-        return JSONResponse(
-            {"broker": broker, "bacnet": bacnet, "discovering": self._survey.running, "cov": self._cov()}
-        )
+        return JSONResponse({"broker": broker, "bacnet": bacnet, "discovering": self._survey.running} | self._told())
 
     async def _priority_array(self, request: Request) -> Response:
         """Present value and the sixteen slots of a point's object, read from the device now."""

@@ -19,6 +19,7 @@ from bacpipes.worker.reader import DeviceReader, failures
 logger = get_logger(__name__)
 
 STILL_RUNNING = "the previous poll was still running"  # both also in sql/doctor_behind.sql
+BEHIND = "reads are left out"
 SHED = "the device is too slow: left out for what goes first"
 CALM = 10  # polls that end in time, before a device that was too slow is said to keep up
 NO_ANSWER = "no answer from the device"
@@ -72,6 +73,10 @@ class DevicePoller:
     def silent(self) -> bool:
         """True where the latest poll had no answer, and no probe since."""
         return self._health.failing
+
+    async def answers(self) -> bool:
+        """Ask the device whether it is there."""
+        return await self._reader.probe()
 
     @property
     def quarantined(self) -> dict[str, str]:
@@ -199,7 +204,7 @@ class DevicePoller:
                 self._read_last = {}
             return []
         self._calm = 0
-        self._keeping_up.failed(SHED, interval=grid.interval)
+        self._keeping_up.failed(BEHIND, interval=grid.interval)
         self._read_last |= dict.fromkeys(found, cycle)
         self.reads_shed += len(points) - len(found)
         return [gap(grid, cycle, cycle + 1, [point.id for point in points if point.id not in found], SHED)]
@@ -214,7 +219,7 @@ class DevicePoller:
         if last is None or cycle <= last + 1:
             return []
         self._calm = 0
-        self._keeping_up.failed(STILL_RUNNING, interval=grid.interval)
+        self._keeping_up.failed(BEHIND, interval=grid.interval)
         missed = self.cov.asked(points, last, cycle - 1)
         return [gap(grid, last + 1, cycle, [point.id for point in missed], STILL_RUNNING)] if missed else []
 

@@ -26,6 +26,7 @@ from bacpipes.points.directory import Directory
 from bacpipes.reading import Batch
 from bacpipes.settings import Settings
 from bacpipes.worker import log_store, steps
+from bacpipes.worker.addresses import Addresses
 from bacpipes.worker.committer import Committer
 from bacpipes.worker.control import Control
 from bacpipes.worker.cov import CovWatch
@@ -71,13 +72,16 @@ class Worker:
         self._committer: Committer | None = None
         self._stop = asyncio.Event()
         self._failure: BaseException | None = None
+        self._addresses = Addresses(
+            settings, self._bacnet, self._metrics, lambda: [p for p, _ in self._pollers.values()]
+        )
         self._saving: set[asyncio.Task[None]] = set()
         self._leaving: dict[int, asyncio.Task[None]] = {}  # devices whose subscriptions are being cancelled
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until ``stop``; raise where this worker must not or can't go on."""
         settings, self._stop = self._settings, stop
-        local = LocalApi(settings, self._bacnet, lambda: self._mqtt, self._cov)
+        local = LocalApi(settings, self._bacnet, lambda: self._mqtt, self._told)
         status = StatusServer(
             settings.worker_http_host, settings.worker_http_port, self._render, self.reasons, local.routes
         )
@@ -223,6 +227,7 @@ class Worker:
             "control": self._control.follow(stop, changed),
             "housekeeping": self._housekeeping(stop),
             "clock": steps.watch(stop, self._metrics),
+            "addresses": self._addresses.run(stop),
             "commands": commands.run(commands_end),
             "committer": committer.run(committer_end),
             "publisher": publisher.run(publisher_end),
@@ -366,11 +371,22 @@ class Worker:
         self._metrics.show_pace((p.device.device_id, p.behind, p.reads_shed) for p, _ in self._pollers.values())
         states = [(p.device.device_id, p.cov.states) for p, _ in self._pollers.values()]
         self._metrics.show_cov(states, self._bacnet.notifications.strays)
+        self._metrics.answers_malformed.set(self._bacnet.malformed)
+        self._metrics.packets_damaged.set(self._bacnet.complaints.count)
+        self._metrics.device_double.clear()
+        for number, _, address in self._addresses.doubles:
+            self._metrics.device_double.labels(number, address).set(1)
         self._metrics.points.set(len(self._directory.enabled))
         return self._metrics.text()
 
+    def _told(self) -> dict[str, Any]:
+        """Points that ask for COV, and why those are polled that are; devices whose number another one has."""
+        doubles = [
+            {"device": number, "polled": polled, "other": other} for number, polled, other in self._addresses.doubles
+        ]
+        return {"doubles": doubles, "cov": self._cov()}
+
     def _cov(self) -> list[dict[str, Any]]:
-        """Points that ask for COV, and why those are polled that are."""
         return [
             {"device": poller.device.device_id, "object": name, "reason": reason}
             for poller, _ in self._pollers.values()
