@@ -259,7 +259,7 @@ async def test_the_page_does_its_work_as_the_exporter(site_database: Database) -
             "page_addresses",
             "page_replication",
         ):
-            await app.state.store.rows(name, {"site": settings.site_id, "point": 2, "limit": 5})
+            await app.state.store.rows(name, {"site": settings.site_id, "point": 2, "limit": 5, "cov_poll": 300})
         before = {row["id"]: row["updated_at"] for row in await point_store.rows(app.state.store, settings)}
         changes = {2: {"dis": "renamed"}}
         plan = await point_store.change(settings, changes, {2: before[2]}, "test", dry_run=False)

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import errno
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Self
@@ -30,7 +30,7 @@ from bacpypes3.apdu import (
 )
 from bacpypes3.app import Application
 from bacpypes3.appservice import ApplicationServiceAccessPoint
-from bacpypes3.basetypes import ErrorType, PropertyIdentifier
+from bacpypes3.basetypes import ErrorType, HostNPort, IPMode, PropertyIdentifier
 from bacpypes3.constructeddata import Array
 from bacpypes3.local.device import DeviceObject
 from bacpypes3.local.networkport import NetworkPortObject
@@ -39,12 +39,15 @@ from bacpypes3.primitivedata import Atomic, ObjectIdentifier, Unsigned
 from bacpypes3.service.object import ReadWritePropertyMultipleServices
 from bacpypes3.vendor import get_vendor_info
 
-from bacpipes import rpm
+from bacpipes import notifications, rpm
+from bacpipes.complaints import Complaints
 from bacpipes.errors import BacpipesError, UnavailableError
+from bacpipes.foreign import Registration
 from bacpipes.settings import Settings
 
 VENDOR_ID = 999  # unassigned: no vendor's proprietary meanings
 SEGMENTS_WITHIN = 15.0  # seconds more than for one answer, for one in many segments
+MOST_ANSWERS = 10_000  # to one Who-Is, that wait to be looked at
 MAX_APDU = 1476  # octets, the most that BACnet/IP carries (ASHRAE 135, annex J)
 
 ObjectId = rpm.ObjectId
@@ -98,10 +101,38 @@ class PropertyResult:
     value: Any
 
 
-class _ClientApplication(Application):  # type: ignore[misc,unused-ignore]
+@dataclass(frozen=True, slots=True)
+class Manners:
+    """How one device is asked; None: as all others. ``timeout`` is seconds, ``concurrency`` requests at once."""
+
+    timeout: float | None = None
+    retries: int | None = None
+    concurrency: int | None = None
+
+
+class _Transactions(list[Any]):
+    """bacpypes3's list of requests under way. Each takes time-out and retries from our device object when it begins;
+    here those of its device are put in their place."""
+
+    def __init__(self, manners: Mapping[str, Manners]) -> None:
+        super().__init__()
+        self._manners = manners
+
+    def append(self, transaction: Any) -> None:
+        """A request begins."""
+        manners = self._manners.get(str(transaction.pdu_address))
+        if manners is not None and manners.timeout is not None:
+            transaction.apduTimeout = int(manners.timeout * 1000)
+        if manners is not None and manners.retries is not None:
+            transaction.numberOfApduRetries = manners.retries
+        super().append(transaction)
+
+
+class _ClientApplication(notifications.Notifications, Application):  # type: ignore[misc,unused-ignore]
     """Collects every I-Am, also a second device with the same number."""
 
     i_am_queues: set[asyncio.Queue[IAm]]
+    on_i_am: Callable[[IAm], None] | None = None
 
     async def do_IAmRequest(self, apdu: IAmRequest) -> None:  # noqa: N802 - bacpypes3's naming
         with contextlib.suppress(Exception):  # a malformed I-Am is nobody's answer
@@ -112,6 +143,10 @@ class _ClientApplication(Application):  # type: ignore[misc,unused-ignore]
                 str(apdu.segmentationSupported),
                 int(apdu.vendorID),
             )
+            if self.on_i_am is not None:
+                self.on_i_am(found)
+            if not self.i_am_queues:  # nobody asked: what anyone may send must not change how a device is asked
+                return
             for queue in self.i_am_queues:
                 queue.put_nowait(found)
             await self.device_info_cache.set_device_info(apdu)
@@ -134,15 +169,22 @@ class BacnetClient:
         concurrency: int = 1,
         trunk: int = 2,
         fast: bool = True,
+        bbmd: str = "",
+        bbmd_ttl: int = 60,
     ) -> None:
         self.address = address
         self._device_id = device_id
         self._timeout, self._retries = timeout, retries
         self._concurrency, self._trunk = concurrency, trunk
         self._fast = fast
+        self._bbmd, self._bbmd_ttl = bbmd, bbmd_ttl
+        self._registration: Registration | None = None
+        self._manners: dict[str, Manners] = {}
         self._turns: dict[str, asyncio.Semaphore] = {}
         self._trunks: dict[str, asyncio.Semaphore] = {}
         self._application: Any = None
+        self.complaints = Complaints()  # of the library, about packets
+        self.malformed = 0  # answers that could not be used
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
@@ -155,6 +197,8 @@ class BacnetClient:
             concurrency=settings.bacnet_device_concurrency,
             trunk=settings.bacnet_trunk_concurrency,
             fast=settings.bacnet_fast_codec,
+            bbmd=settings.bacnet_bbmd,
+            bbmd_ttl=settings.bacnet_bbmd_ttl,
         )
 
     async def __aenter__(self) -> Self:
@@ -170,14 +214,38 @@ class BacnetClient:
             numberOfApduRetries=self._retries,
         )
         port = NetworkPortObject(local, objectIdentifier=("network-port", 1), objectName="BACnet/IP")
+        if self._bbmd:
+            port.bacnetIPMode = IPMode.foreign
+            port.fdBBMDAddress = HostNPort(str(_bbmd(self._bbmd)))
+            port.fdSubscriptionLifetime = self._bbmd_ttl
+        self.complaints.install()
         self._application = _ClientApplication.from_object_list([device, port])
         self._application.i_am_queues = set()
+        asap = self._application.asap
+        asap.clientTransactions = _Transactions(self._manners)
         if self._fast:
             _hand_over_undecoded(self._application.asap)
+        if self._bbmd:
+            (link,) = self._application.link_layers.values()
+            self._registration = Registration(link, str(_bbmd(self._bbmd)), self._bbmd_ttl)
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        if self._registration is not None:
+            await self._registration.close()
         self._application.close()
+        self.complaints.remove()
+
+    @property
+    def broadcasts(self) -> bool:
+        """Is there a way to ask all devices: a broadcast address, or a BBMD?"""
+        local = parse_interface(self.address)
+        return bool(self._bbmd) or local.addrBroadcastTuple != local.addrTuple
+
+    @property
+    def unregistered(self) -> str | None:
+        """Why the BBMD does not know us as a foreign device; None where it does, or none is set."""
+        return self._registration.reason if self._registration else None
 
     async def who_is(
         self, low: int | None = None, high: int | None = None, address: str | None = None, timeout: float = 3.0
@@ -187,14 +255,13 @@ class BacnetClient:
         A single address is waited for only until it has answered. Duplicates (two addresses with one number) are kept.
         """
         destination = Address(address) if address else GlobalBroadcast()
-        local = parse_interface(self.address)
-        if address is None and local.addrBroadcastTuple == local.addrTuple:
+        if address is None and not self.broadcasts:
             raise BacnetError(f"{self.address} has no broadcast address.", "Give a prefix (10.1.2.3/24) or addresses.")
         request = WhoIsRequest(destination=destination)
         if low is not None and high is not None:
             request.deviceInstanceRangeLowLimit, request.deviceInstanceRangeHighLimit = low, high
         expected = str(destination) if address else None
-        answers: asyncio.Queue[IAm] = asyncio.Queue()
+        answers: asyncio.Queue[IAm] = asyncio.Queue(MOST_ANSWERS)
         self._application.i_am_queues.add(answers)
         found: dict[IAm, None] = {}
         try:
@@ -258,6 +325,37 @@ class BacnetClient:
             )
         _raise_returned(answer)
 
+    @property
+    def notifications(self) -> notifications.Notifications:
+        """What devices tell by themselves."""
+        found: notifications.Notifications = self._application
+        return found
+
+    def on_i_am(self, listener: Callable[[IAm], None]) -> None:
+        """Tell every I-Am, asked for or not."""
+        self._application.on_i_am = listener
+
+    async def request(self, address: str, request: Any) -> Any:
+        """Send any confirmed request of bacpypes3's; its answer, or raise a `BacnetError`."""
+        request.pduDestination = _address(address)
+        async with self._request(address):
+            answer = await self._application.request(request)
+        _raise_returned(answer)
+        return answer
+
+    def configure(self, address: str, manners: "Manners") -> None:
+        """How a device is asked from now on."""
+        if self._manners.get(address, Manners()).concurrency != manners.concurrency:
+            self._turns.pop(address, None)
+        self._manners[address] = manners
+
+    def _patience_with(self, address: str) -> float:
+        """The longest that an answer may take, over all retries, in seconds."""
+        manners = self._manners.get(address, Manners())
+        timeout = self._timeout if manners.timeout is None else manners.timeout
+        retries = self._retries if manners.retries is None else manners.retries
+        return timeout * (retries + 1) + SEGMENTS_WITHIN
+
     def _trunk_of(self, address: str) -> contextlib.AbstractAsyncContextManager[None]:
         """The turn on the device's trunk; none is needed where it is reached directly."""
         network = _network(address)
@@ -267,19 +365,25 @@ class BacnetClient:
 
     @contextlib.asynccontextmanager
     async def _request(self, address: str) -> AsyncIterator[None]:
-        turn = self._turns.setdefault(address, asyncio.Semaphore(self._concurrency))
+        most = self._manners.get(address, Manners()).concurrency or self._concurrency
+        turn = self._turns.setdefault(address, asyncio.Semaphore(most))
         async with turn, self._trunk_of(address):
             try:
                 # bacpypes3 leaves a request open for ever whose answer it can't decode
-                async with asyncio.timeout(self._timeout * (self._retries + 1) + SEGMENTS_WITHIN):
+                async with asyncio.timeout(self._patience_with(address)):
                     yield
             except ErrorRejectAbortNack as error:  # a BaseException
                 raise _translate(error) from None
             except TimeoutError:
+                self.malformed += 1
                 raise MalformedError("no answer that can be decoded") from None
+            except MalformedError:
+                self.malformed += 1
+                raise
             except (BacnetError, asyncio.CancelledError):
                 raise
             except Exception as error:  # bacpypes3's decoder raises whatever it trips over
+                self.malformed += 1
                 raise MalformedError(f"answer can't be decoded ({type(error).__name__}: {error})") from error
 
 
@@ -346,6 +450,15 @@ def parse_interface(address: str) -> IPv4Address:
         raise UnavailableError(
             f"BACnet interface {address!r} is not an address ({error}).",
             "Set BACPIPES_BACNET_ADDRESS, for example to 10.1.2.3/24:47808.",
+        ) from None
+
+
+def _bbmd(address: str) -> IPv4Address:
+    try:
+        return IPv4Address(address)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise UnavailableError(
+            f"BBMD {address!r} is not an address ({error}).", "Set BACPIPES_BACNET_BBMD, for example to 10.1.2.3:47808."
         ) from None
 
 

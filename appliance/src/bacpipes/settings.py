@@ -39,6 +39,9 @@ class Settings(BaseSettings):
     # BACnet/IP
     bacnet_address: str = Field("0.0.0.0:47808", description="address/prefix:port of our BACnet/IP interface")
     bacnet_device_id: int = Field(4194000, ge=0, le=4194302, description="our own device instance")
+    bacnet_bbmd: str = Field("", description="`ip[:port]` of a BBMD where we register as a foreign device")
+    bacnet_bbmd_ttl: int = Field(60, ge=5, le=65535, description="time to live of that registration")
+    bacnet_follow: bool = Field(True, description="a silent device that answers elsewhere is polled there")
     bacnet_timeout: float = Field(3.0, gt=0, le=60, description="wait for one answer (APDU time-out)")
     bacnet_retries: int = Field(1, ge=0, le=10, description="repeats of a request that was not answered")
     bacnet_fast_codec: bool = Field(True, description="our own codec for ReadPropertyMultiple; false: the library's")
@@ -46,6 +49,8 @@ class Settings(BaseSettings):
     bacnet_trunk_concurrency: int = Field(2, ge=1, le=64, description="requests outstanding to one remote network")
 
     # Polling
+    cov_lifetime: int = Field(600, ge=10, le=86400, description="a subscription to changes (COV) holds so long")
+    cov_poll: int = Field(300, ge=1, le=86400, description="points told by COV are polled so seldom all the same")
     poll_phase: float | None = Field(None, ge=0, description="offset of the polling grid; default: from the site's id")
     commit_window: float = Field(0.25, ge=0, le=5, description="how long a poll waits for others to share its commit")
     commit_readings: int = Field(1000, ge=1, le=20000, description="readings in one transaction at most")

@@ -21,7 +21,7 @@ from bacpipes.points.report import counted
 from bacpipes.settings import Settings
 from bacpipes.writes.stop import Stop
 
-QUERIES = {"numbers": "page_dashboard", "last_write": "page_last_write"}  # they take the site
+QUERIES = {"numbers": "page_dashboard", "last_write": "page_last_write"}  # they take the site and the slow poll
 SHARED = {
     "silent": "doctor_devices",
     "points": "doctor_points",
@@ -84,7 +84,8 @@ async def gather(store: Store, worker: WorkerPage, health: Health, live: Live, s
 async def _rows(store: Store, settings: Settings) -> dict[str, list[dict[str, Any]]] | Finding:
     try:
         async with store.connection() as connection:
-            own = {key: await _all(connection, name, {"site": settings.site_id}) for key, name in QUERIES.items()}
+            values = {"site": settings.site_id, "cov_poll": settings.cov_poll}
+            own = {key: await _all(connection, name, values) for key, name in QUERIES.items()}
             return own | {key: await _all(connection, name, None) for key, name in SHARED.items()}
     except DATABASE_ERRORS as error:
         return Finding("bad", *reason_of(error))

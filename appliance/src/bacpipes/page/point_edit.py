@@ -33,7 +33,8 @@ LABELS = {
     "min_on": "Stays on at least (s)",
     "min_off": "Stays off at least (s)",
     "enabled": "Enabled (is polled)",
-    "cov": "By change of value (COV)",
+    "cov": "Told by COV",
+    "poll_priority": "Poll priority (high, normal, low)",
 }
 UNCHANGED = "unchanged"
 SHOWN = 12  # lines of the difference

@@ -137,6 +137,7 @@ def cells(row: PointRow, site: str) -> list[str]:
         number_text(row.minimum), number_text(row.maximum),
         *map(whole_text, (row.states, row.writes_per_minute, row.min_on, row.min_off)),
         row.publish or "", number_text(row.deadband), whole_text(row.heartbeat),
+        "true" if row.cov else "", row.poll_priority or "",
     ]  # fmt: skip
 
 

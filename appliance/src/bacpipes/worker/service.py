@@ -5,11 +5,13 @@ import shutil
 import time
 from contextlib import AsyncExitStack, suppress
 from dataclasses import asdict
+from functools import partial
+from typing import Any
 
 import psycopg
 
 from bacpipes import history
-from bacpipes.bacnet import BacnetClient
+from bacpipes.bacnet import BacnetClient, Manners
 from bacpipes.database import Connection, connect, connect_now, first_line, query
 from bacpipes.errors import BacpipesError, UnavailableError
 from bacpipes.events import first_of
@@ -22,10 +24,12 @@ from bacpipes.points import Point
 from bacpipes.points.directory import Directory
 from bacpipes.reading import Batch
 from bacpipes.settings import Settings
-from bacpipes.worker import log_store
+from bacpipes.worker import log_store, steps
 from bacpipes.worker.about_site import AboutSite
+from bacpipes.worker.addresses import Addresses
 from bacpipes.worker.committer import Committer
 from bacpipes.worker.control import Control
+from bacpipes.worker.cov import CovWatch
 from bacpipes.worker.grid import Grid
 from bacpipes.worker.local_api import LocalApi
 from bacpipes.worker.poller import INSTANT, DevicePoller, gaps_since
@@ -70,12 +74,16 @@ class Worker:
         self._committer: Committer | None = None
         self._stop = asyncio.Event()
         self._failure: BaseException | None = None
+        self._addresses = Addresses(
+            settings, self._bacnet, self._metrics, lambda: [p for p, _ in self._pollers.values()]
+        )
         self._saving: set[asyncio.Task[None]] = set()
+        self._leaving: dict[int, asyncio.Task[None]] = {}  # devices whose subscriptions are being cancelled
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until ``stop``; raise where this worker must not or can't go on."""
         settings, self._stop = self._settings, stop
-        local = LocalApi(settings, self._bacnet, lambda: self._mqtt)
+        local = LocalApi(settings, self._bacnet, lambda: self._mqtt, self._told)
         about = AboutSite(settings, self.watch, self._shipper)
         status = StatusServer(
             settings.worker_http_host,
@@ -105,6 +113,8 @@ class Worker:
             )
         if reason := self._bacnet_health.reason:
             found.append(Reason("bacnet", reason))
+        elif reason := self._bacnet.unregistered:
+            found.append(Reason("bacnet", reason, "Is BACPIPES_BACNET_BBMD right, and does the network reach it?"))
         if reason := self._mqtt_health.reason:
             found.append(Reason("mqtt", reason, "Correct it: `bacpipes mqtt set`."))
         elif self._mqtt is not None and self._mqtt.config.enabled and (reason := self._mqtt.reason):
@@ -228,6 +238,8 @@ class Worker:
         parts = {
             "control": self._control.follow(stop, changed),
             "housekeeping": self._housekeeping(stop),
+            "clock": steps.watch(stop, self._metrics),
+            "addresses": self._addresses.run(stop),
             "commands": commands.run(commands_end),
             "committer": committer.run(committer_end),
             "publisher": publisher.run(publisher_end),
@@ -305,11 +317,16 @@ class Worker:
                 task.cancel()
                 del self._pollers[key]
                 before[key] = poller.finished  # what was under way is polled again, or becomes a gap
+                self._leaving[key] = asyncio.create_task(poller.cov.close())
                 logger.info("device is no longer polled as before", device=poller.device.device_id)
         for device, points in groups.items():
             if device.id not in self._pollers:
-                reader = DeviceReader(self._bacnet, device, self._learnt)
-                poller = DevicePoller(reader, self._settings.phase_of, self._deliver)
+                self._bacnet.configure(device.address, Manners(device.timeout, device.retries, device.concurrency))
+                parallel = device.concurrency or self._settings.bacnet_device_concurrency
+                reader = DeviceReader(self._bacnet, device, self._learnt, parallel)
+                watch = partial(CovWatch, self._bacnet, device, self._settings, self._metrics)
+                poller = DevicePoller(reader, self._settings.phase_of, self._deliver, watch)
+                poller.cov.after = self._leaving.get(device.id)
                 poller.polled = before.get(device.id) or self._polled(points, last, now)
                 task = asyncio.create_task(poller.run(), name=f"poller {device.device_id}")
                 task.add_done_callback(self._poller_ended)
@@ -366,19 +383,42 @@ class Worker:
     def _render(self) -> bytes:
         self._metrics.mqtt_connected.set(self._mqtt is not None and self._mqtt.connected)
         self._metrics.show_devices((p.device.device_id, p.silent, p.quarantined) for p, _ in self._pollers.values())
+        self._metrics.show_pace((p.device.device_id, p.behind, p.reads_shed) for p, _ in self._pollers.values())
+        states = [(p.device.device_id, p.cov.states) for p, _ in self._pollers.values()]
+        self._metrics.show_cov(states, self._bacnet.notifications.strays)
+        self._metrics.answers_malformed.set(self._bacnet.malformed)
+        self._metrics.packets_damaged.set(self._bacnet.complaints.count)
+        self._metrics.device_double.clear()
+        for number, _, address in self._addresses.doubles:
+            self._metrics.device_double.labels(number, address).set(1)
         self._metrics.points.set(len(self._directory.enabled))
         return self._metrics.text()
+
+    def _told(self) -> dict[str, Any]:
+        """Points that ask for COV, and why those are polled that are; devices whose number another one has."""
+        doubles = [
+            {"device": number, "polled": polled, "other": other} for number, polled, other in self._addresses.doubles
+        ]
+        return {"doubles": doubles, "cov": self._cov()}
+
+    def _cov(self) -> list[dict[str, Any]]:
+        return [
+            {"device": poller.device.device_id, "object": name, "reason": reason}
+            for poller, _ in self._pollers.values()
+            for name, reason in poller.cov.states.items()
+        ]
 
     # --- shutdown
 
     async def _stop_pollers(self) -> None:
         """Polls under way get a moment; what they do not bring is a gap at the next start."""
         tasks = [task for _, task in self._pollers.values()]
+        leaves = [asyncio.create_task(poller.cov.close()) for poller, _ in self._pollers.values()]
         for poller, _ in self._pollers.values():
             poller.finish()
         if tasks:
-            await asyncio.wait(tasks, timeout=POLL_PATIENCE)
-        for task in tasks:
+            await asyncio.wait([*tasks, *leaves], timeout=POLL_PATIENCE)
+        for task in [*tasks, *leaves]:
             task.cancel()
 
 
