@@ -27,6 +27,7 @@ class Block:
 
     texts: list[bytes] = field(default_factory=list)
     rows: int = 0
+    size: int = 0  # octets
 
 
 async def texts(connection: Connection, statement: bytes) -> AsyncGenerator[Block, None]:
@@ -45,8 +46,15 @@ async def texts(connection: Connection, statement: bytes) -> AsyncGenerator[Bloc
     while size >= 0:
         block = Block()
         size = _take(pgconn, block)
+        while size == 0 and block.size < AT_ONCE:  # the loop is asked only where the kernel has nothing either
+            before = block.size
+            pgconn.consume_input()
+            size = _take(pgconn, block)
+            if block.size == before:
+                break
         if block.texts:
             yield block
+            await asyncio.sleep(0)  # there are others
         if size == 0:
             await _ready(pgconn)
             pgconn.consume_input()
@@ -57,8 +65,7 @@ async def texts(connection: Connection, statement: bytes) -> AsyncGenerator[Bloc
 
 def _take(pgconn: PGconn, block: Block) -> int:
     """Append the texts that libpq holds, about `AT_ONCE` bytes at most. 0: it holds no more yet; -1: that was all."""
-    collected = 0
-    while collected < AT_ONCE:
+    while block.size < AT_ONCE:
         size, data = pgconn.get_copy_data(1)
         if size <= 0:
             return size
@@ -68,8 +75,8 @@ def _take(pgconn: PGconn, block: Block) -> int:
         if row and row != _TRAILER:
             block.texts.append(row[_BEFORE:-_BEHIND])
             block.rows += int.from_bytes(row[-_COUNT:], "big")
-        collected += size
-    return collected
+        block.size += size
+    return 1
 
 
 async def _result(pgconn: PGconn) -> PGresult | None:

@@ -365,6 +365,8 @@ class Session:
             self.abort()
             return
         self._handle = sock.fileno()
+        # We collect what is written; a result behind an acknowledgement would wait for the broker's, 40 ms.
+        cast("socket.socket", sock).setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         # From here on paho reads and writes by it; there is no public way to give it another socket.
         self._wire = Wire(sock, version_5=self._config.protocol == "5", acknowledged=self._acknowledged)
         self._paho._sock = cast("socket.socket", self._wire)
