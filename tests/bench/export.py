@@ -11,6 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import costs
 import httpx
 import psutil
 import psycopg
@@ -21,7 +22,7 @@ from bacpipes.settings import Settings
 from exporter_parts import add_building
 
 PROGRAM = [sys.executable, "-m", "bacpipes"]
-POINTS = 3
+DEVICES, POINTS = 10, 50
 QUERY = (
     "SELECT time, haystack_name, dis, value, units, quality, device_name, device_ip, object_type, object_instance"
     " FROM sensor_readings ORDER BY time DESC"
@@ -55,13 +56,23 @@ def main(rows: int = 1_000_000) -> None:
 
 
 def fill(url: str, rows: int) -> None:
+    """As polls leave it: `DEVICES` devices with `POINTS` points, every 15 s; a device's answer has one time."""
     add_building(url)
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(
+            "INSERT INTO point (device, object_type, object_instance, name, dis, units, site, equip, equip_ref,"
+            " function, quantity, substance, location, qualifier, topic)"
+            " SELECT 1, 'analog-value', 1000 + n, 'P' || n, 'Zone air temperature ' || n, '°C', 'duxton', 'vav', n,"
+            " 'sensor', 'temp', 'air', 'zone', 'actual', 'duxton/vav_' || n FROM generate_series(1, %s) AS n",
+            [DEVICES * POINTS],
+        )
+        connection.execute(
             "INSERT INTO reading (time, point_id, value, quality)"
-            " SELECT date_trunc('ms', now()) - n * INTERVAL '50 ms', 1 + n %% %s, 20 + random(), 0"
-            " FROM generate_series(1, %s) AS n",
-            [POINTS, rows],
+            " SELECT date_trunc('ms', now()) - n / %(all)s * INTERVAL '15 s'"
+            " - n %% %(all)s / %(of_one)s * INTERVAL '3 ms',"
+            " (SELECT min(id) FROM point WHERE object_instance = 1001) + n %% %(all)s, 20 + random(), 0"
+            " FROM generate_series(0, %(rows)s - 1) AS n",
+            {"all": DEVICES * POINTS, "of_one": POINTS, "rows": rows},
         )
         connection.execute("VACUUM ANALYZE reading")
 
@@ -93,6 +104,8 @@ def export(exporter: psutil.Process, url: str, token: str, form: str, loop: floa
     grown = (exporter.memory_info().rss - before) / 1e6
     print(f"{form}: {elapsed:.1f} s, {loop / elapsed:.1f} × the loop, {used:.1f} s CPU in the exporter, "
           f"{size / 1e6:.0f} MB, {lines} lines, memory grew by {grown:.1f} MB")  # fmt: skip
+    if form == "csv":
+        costs.note("export_beside_loop", loop / elapsed)
 
 
 if __name__ == "__main__":

@@ -43,6 +43,12 @@ class WorkerMetrics:
         self.point_quarantined = Gauge(
             "bacpipes_point_quarantined", "1 for each point in quarantine", ["device", "object"], registry=self.registry
         )
+        self.datagrams_ignored = Gauge(
+            "bacpipes_bacnet_ignored",
+            "Datagrams that are no BACnet/IP (damaged), or answer nothing that was asked (stray)",
+            ["why"],
+            registry=self.registry,
+        )
         self.points = Gauge("bacpipes_points_enabled", "Points that are polled", registry=self.registry)
         self.commands = Counter("bacpipes_commands", "Write commands, by outcome", ["outcome"], registry=self.registry)
         self.held_slots = Gauge(
@@ -180,6 +186,11 @@ class WorkerMetrics:
             for name in objects:
                 self.point_quarantined.labels(number, name).set(1)
         self.devices_silent.set(silent)
+
+    def show_ignored(self, damaged: int, stray: int) -> None:
+        """How many BACnet datagrams were of no use since the start."""
+        self.datagrams_ignored.labels("damaged").set(damaged)
+        self.datagrams_ignored.labels("stray").set(stray)
 
     def text(self) -> bytes:
         """All of it in the exposition format."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import psycopg
 
-from bacpipes import history
+from bacpipes import history, memory
 from bacpipes.bacnet import BacnetClient, Manners
 from bacpipes.database import Connection, connect, connect_now, first_line, query
 from bacpipes.errors import BacpipesError, UnavailableError
@@ -79,6 +79,7 @@ class Worker:
         )
         self._saving: set[asyncio.Task[None]] = set()
         self._leaving: dict[int, asyncio.Task[None]] = {}  # devices whose subscriptions are being cancelled
+        self._one_saves = asyncio.Lock()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until ``stop``; raise where this worker must not or can't go on."""
@@ -192,6 +193,7 @@ class Worker:
         self._record_absence(last, now)
         self._start_pollers(last, now)
         await self._tell_central(connection)
+        memory.settle()
         logger.info(
             "worker runs", site=settings.site_id, points=len(self._directory.enabled), devices=len(self._pollers)
         )
@@ -340,8 +342,8 @@ class Worker:
         task.add_done_callback(self._saving.discard)
 
     async def _save_facts(self, facts: Facts) -> None:
-        try:
-            async with await connect(self._settings, "facts") as connection:
+        try:  # one at a time: at the first start all devices tell of themselves in the same moment
+            async with self._one_saves, await connect(self._settings, "facts") as connection:
                 await connection.execute(query("save_facts"), asdict(facts))
         except (psycopg.Error, UnavailableError) as error:
             logger.warning("what a device said of itself was not kept", device=facts.device, reason=first_line(error))
@@ -391,6 +393,7 @@ class Worker:
         self._metrics.device_double.clear()
         for number, _, address in self._addresses.doubles:
             self._metrics.device_double.labels(number, address).set(1)
+        self._metrics.show_ignored(self._bacnet.counts.damaged, self._bacnet.counts.stray)
         self._metrics.points.set(len(self._directory.enabled))
         return self._metrics.text()
 
