@@ -144,7 +144,8 @@ async def _login_page(request: Request, error: str = "", name: str = "", status:
     store: Store = request.app.state.store
     async with store.connection() as connection:
         has_admin = await users.has_admin(connection)
-    return _page(request, "login.html", status, error=error, name=name, first=not has_admin)
+    assets = request.app.state.assets
+    return _page(request, "login.html", status, error=error, name=name, first=not has_admin, assets=assets)
 
 
 def _page(request: Request, template: str, status: int = 200, **values: Any) -> Response:
