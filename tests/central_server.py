@@ -48,6 +48,7 @@ class Central(TrixieServer):
         ours = f"host all postgres {LOOPBACK}/32 scram-sha-256\n"
         texts = {
             "ca.pem": authority.certificate,
+            "crl.pem": authority.revocations(),
             "server.pem": pair.certificate,
             "server.key": pair.key,
             "pg_hba.conf": ours + (rendered / "pg_hba.conf").read_text(),
@@ -59,4 +60,6 @@ class Central(TrixieServer):
             (data / name).chmod(0o600)
             os.chown(data / name, owner.st_uid, owner.st_gid)
         with (data / "postgresql.conf").open("a") as file:
-            file.write("ssl = on\nssl_ca_file = 'ca.pem'\nssl_cert_file = 'server.pem'\nssl_key_file = 'server.key'\n")
+            for name, value in (("", "on"), ("_ca_file", "'ca.pem'"), ("_crl_file", "'crl.pem'"),
+                                ("_cert_file", "'server.pem'"), ("_key_file", "'server.key'")):  # fmt: skip
+                file.write(f"ssl{name} = {value}\n")

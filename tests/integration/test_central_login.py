@@ -40,6 +40,9 @@ class Site:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """The site, and a central for it."""
     folder, authority = tmp_path_factory.mktemp("central"), Authority()
+    stolen = authority.client("macau")
+    authority.revoke(stolen)
+    stolen.write(folder, "stolen")
     try:
         server = Central()
     except NoServerError as reason:
@@ -97,3 +100,11 @@ def test_it_is_nobody_else(site: Site, others: dict[str, str]) -> None:
 def test_another_authority_s_certificate_is_none(site: Site) -> None:
     certificate, key = Authority("Another").client("macau").write(site.folder, "forged")
     assert knock(site, "SELECT", sslcert=str(certificate), sslkey=str(key)).startswith("refused: ")
+
+
+def test_a_revoked_certificate_is_refused_and_the_site_is_told_why(site: Site) -> None:
+    stolen = {"sslcert": str(site.folder / "stolen.crt"), "sslkey": str(site.folder / "stolen.key")}
+    answer = knock(site, "SELECT", **stolen)
+    assert answer.startswith("refused: ")
+    assert "certificate revoked" in answer
+    assert knock(site, BATCH.format("macau")) == "accepted", "its new one is taken"

@@ -10,6 +10,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from bacpipes import migrate
+from bacpipes.central import migrate as central_migrate
 from bacpipes.central import replication, subscriptions
 from bacpipes.database import Connection, connect
 from bacpipes.embedded import EmbeddedPostgres
@@ -223,3 +224,60 @@ async def test_a_site_that_publishes_nothing_is_told_so(settings: Settings, cent
             await replication.subscribe(site, central, "duxton", "dbname=x")
         with pytest.raises(BacpipesError, match="Central has no site 'nowhere'"):
             await replication.subscribe(site, central, "nowhere", "dbname=x")
+
+
+@pytest.fixture
+def least(
+    site_server: EmbeddedPostgres, settings: Settings, postgres: EmbeddedPostgres, central_template: str
+) -> Iterator[tuple[str, str]]:
+    """The site as its role for central reaches it, and central as the owner of the subscriptions does; both servers ask
+    these roles for a password, and nobody in it is a superuser."""
+    site, central = settings.database_url.get_secret_value(), f"least_{time.monotonic_ns()}"
+    execute(site_server.url(), "CREATE ROLE bacpipes_replication LOGIN REPLICATION PASSWORD 'x'")
+    (hba,) = execute(site_server.url(), "SHOW hba_file")[0]
+    before = Path(hba).read_text()
+    Path(hba).write_text(f"local all bacpipes_replication scram-sha-256\n{before}")
+    execute(site_server.url(), "SELECT pg_reload_conf()")
+    migrate.migrate(settings)  # the grants
+    execute(postgres.url(), "CREATE ROLE least_owner LOGIN")
+    execute(postgres.url(), f"CREATE DATABASE {central} OWNER least_owner")
+    central_migrate.migrate(central_settings(make_conninfo(postgres.url(central), user="least_owner")))
+    execute(postgres.url(), "ALTER ROLE central_replication LOGIN")
+    execute(postgres.url(), "GRANT least_owner, pg_create_subscription TO central_replication")
+    execute(postgres.url(central), f"GRANT CREATE ON DATABASE {central} TO central_replication")
+    yield make_conninfo(site, user="bacpipes_replication", password="x"), postgres.url(central)
+    execute(postgres.url(central), "ALTER SUBSCRIPTION site_duxton DISABLE")
+    execute(postgres.url(central), "ALTER SUBSCRIPTION site_duxton SET (slot_name = NONE)")
+    execute(postgres.url(central), "DROP SUBSCRIPTION site_duxton")
+    execute(postgres.url(), f"DROP DATABASE {central} WITH (FORCE)")
+    execute(postgres.url(), "ALTER ROLE central_replication NOLOGIN")
+    execute(postgres.url(), "REVOKE pg_create_subscription FROM central_replication")
+    execute(postgres.url(), "DROP ROLE least_owner")
+    execute(site, "DROP OWNED BY bacpipes_replication")
+    execute(site_server.url(), "DROP ROLE bacpipes_replication")
+    Path(hba).write_text(before)
+    execute(site_server.url(), "SELECT pg_reload_conf()")
+
+
+async def test_it_works_with_the_least_rights(settings: Settings, least: tuple[str, str]) -> None:
+    site_url, central_url = least
+    async with await connect(settings, "test") as site:
+        await replication.publish(site, "duxton")
+        await log_store.commit(site, "duxton", [Batch(60, 1, 5, [Reading(1, now() - 7_200_000, 7.0)])])
+        execute(central_url, "INSERT INTO site (id, complete_lane) VALUES ('duxton', 'replication')")
+        own = make_conninfo(central_url, user="central_replication")
+        assert await kept(own, duxton=site_url) == [("duxton", "made; 1 readings sent from history")]
+        await commit(site, 4.0)
+        await site.execute("INSERT INTO audit (actor, action) VALUES ('a', 'b')")
+        await values_at(central_url, [4.0, 7.0])
+        heads = "SELECT id FROM site_audit"
+        await until(lambda: execute(central_url, heads) == [(1,)], "the audit's head", 30)
+        execute(central_url, "ALTER SUBSCRIPTION site_duxton DISABLE")
+        assert await kept(own, duxton=site_url) == [("duxton", "enabled again")]
+        execute(central_url, "INSERT INTO site (id) VALUES ('macau')")
+        await commit(site, 5.0, site_id="macau")
+        enabled = "SELECT subenabled FROM pg_subscription WHERE subname = 'site_duxton'"
+        await until(lambda: execute(central_url, enabled) == [(False,)], "another site's rows are refused", 30)
+    for statement in ("DELETE FROM reading_batch", "UPDATE point SET dis = 'x'", "SELECT detail FROM audit"):
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            execute(site_url, statement)

@@ -20,7 +20,7 @@ from bacpipes.reading import Batch, Gap, Quality, Reading
 from bacpipes.settings import Settings
 from bacpipes.worker import log_store
 from bacpipes.worker.shipper import Shipper
-from central_parts import rows, site_url
+from central_parts import SAT, bring_metadata, rows, site_url
 from engines import add_point
 from exporter_parts import execute
 from mqtt_parts import until
@@ -240,6 +240,16 @@ async def test_a_site_that_is_not_registered_is_told_so(linked: Settings, centra
         await until(lambda: "Central has no site 'duxton'" in (shipper.reason or ""), "the reason")
         execute(central_url, "INSERT INTO site (id) VALUES ('duxton')")
         await until(lambda: shipper.reason is None, "recovered")
+
+
+async def test_a_site_whose_id_another_one_holds_is_refused_and_told_so(linked: Settings, central_url: str) -> None:
+    with psycopg.connect(central_url, autocommit=True) as central:
+        bring_metadata(central, SAT | {"object_instance": 99})  # the other one's point 1
+    await commit(linked, 1.0)
+    async with shipping(linked) as shipper:
+        told = "point 1 of site duxton is analog-input:99 at central and analog-input:1 at the site"
+        await until(lambda: told in (shipper.reason or ""), "the reason, which /readyz shows")
+    assert execute(central_url, ALL) == []
 
 
 @pytest.mark.parametrize(
