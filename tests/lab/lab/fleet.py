@@ -122,10 +122,12 @@ def _checks(site: str) -> str:
     return f"{sum(check['status'] == 'passed' for check in checks)} of {len(checks)}"
 
 
-def ssh(machine: str, command: str) -> str:
-    """Run a command on one of the lab's machines as root."""
-    options = ("-o", "BatchMode=yes", "-o", f"UserKnownHostsFile={STATE}/known_hosts", "-i", str(KEY))
-    return run("ssh", *options, f"root@{MACHINES[machine]}", command).stdout.strip()
+def ssh(machine: str, command: str, check: bool = True) -> str:
+    """Run a command on one of the lab's machines as root; what it printed, nothing where it may fail and did."""
+    settings = ("BatchMode=yes", "ConnectTimeout=10", f"UserKnownHostsFile={STATE}/known_hosts")
+    options = [word for setting in settings for word in ("-o", setting)]
+    done = run("ssh", *options, "-i", KEY, f"root@{MACHINES[machine]}", command, check=check)
+    return done.stdout.strip() if done.returncode == 0 else ""
 
 
 def _note_seconds(label: str, seconds: float) -> None:
