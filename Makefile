@@ -73,7 +73,7 @@ lab-status: $(FLEET)  ## what of the lab runs
 
 bench: $(READY)  ## measures worker, MQTT, export and central on this machine; docs/benchmarks.md has the figures
 	@$(BIN)/python tests/setup_host.py packages
-	for part in worker mqtt_publish export central live_lane page; do PYTHONPATH=tests $(BIN)/python tests/bench/$$part.py || exit 1; done
+	for part in worker mqtt_publish export central live_lane link fleet page; do PYTHONPATH=tests $(BIN)/python tests/bench/$$part.py || exit 1; done
 
 lint: $(READY)  ## style and types
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
