@@ -253,25 +253,32 @@ async def complete(folder: Path, url: str) -> None:
 
 async def load(name: str, url: str, sites: list[Settings], connections: list[Connection], pids: list[int]) -> None:
     """Each site commits a poll every 15 s; what the processes at central that take them cost, idle and loaded."""
+    fresh = used(pids)[1]
+    for number in range(2):  # plans are made once in each process
+        await poll_all(sites, connections, number)
+    await asyncio.sleep(10)
     cpu = used(pids)[0]
     await asyncio.sleep(20)
     idle = (used(pids)[0] - cpu) / 20
-    cpu, memory = used(pids)
-    began = time.monotonic()
-    for number in range(ROUNDS):
-        at = int(time.time() * 1000)
-        for site, connection in zip(sites, connections, strict=True):
-            rows = [Reading(n, at + n, 20 + n / 64) for n in range(1, READINGS + 1)]
-            await log_store.commit(connection, site.site_id, [Batch(15, number, 9, rows)])
-        await asyncio.sleep(max(0.0, began + (number + 1) * EVERY - time.monotonic()))
+    cpu, began = used(pids)[0], time.monotonic()
+    for number in range(2, 2 + ROUNDS):
+        await poll_all(sites, connections, number)
+        await asyncio.sleep(max(0.0, began + (number - 1) * EVERY - time.monotonic()))
     rows_there = FEW * READINGS * ROUNDS
-    while (there := execute(url, "SELECT count(*) FROM reading")[0][0]) < rows_there:
+    while (there := execute(url, "SELECT count(*) FROM reading")[0][0]) < FEW * READINGS * (2 + ROUNDS):
         assert time.monotonic() - began < 300, there
         await asyncio.sleep(0.2)
-    after, grown = used(pids)
+    after, memory = used(pids)
     busy = after - cpu - idle * (time.monotonic() - began)
-    print(f"{name}: {memory / FEW:.1f} MB each, {grown / FEW:.1f} MB after {rows_there // FEW} rows each;")
+    print(f"{name}: {fresh / FEW:.1f} MB each when new, {memory / FEW:.1f} MB after {rows_there // FEW} rows each;")
     print(f"  idle {idle * 100:.2f} % of a core together, {busy / rows_there * 1e6:.1f} ms of CPU for 1,000 rows")
+
+
+async def poll_all(sites: list[Settings], connections: list[Connection], number: int) -> None:
+    at = int(time.time() * 1000)
+    for site, connection in zip(sites, connections, strict=True):
+        rows = [Reading(n, at + n, 20 + n / 64) for n in range(1, READINGS + 1)]
+        await log_store.commit(connection, site.site_id, [Batch(15, number, 9, rows)])
 
 
 @contextmanager
