@@ -1,8 +1,12 @@
 """A point as the tests of pure code need it."""
 
+from pathlib import Path
 from typing import Any
 
+from bacpipes.metrics import WorkerMetrics
 from bacpipes.points import Device, Point
+from bacpipes.settings import Settings
+from bacpipes.worker.cov import CovWatch
 
 NAME = "duxton.ahu.1.sp.humidity.air.return.effective"
 DEVICE = Device(1, 12345, "AHU-1", "10.0.0.1:47808", "10.0.0.1", None, True)
@@ -30,3 +34,9 @@ def point(object_type: str = "analog-value", **changes: Any) -> Point:
         "states": None,
     }
     return Point(**(values | changes))
+
+
+def no_cov(alive: Any, told: Any) -> CovWatch:
+    """What a poller watches changes by, where no point asks for it."""
+    settings = Settings(site_id="duxton", database_url="postgresql:///none", state_dir=Path("unused"))
+    return CovWatch(None, DEVICE, settings, WorkerMetrics(), alive, told)  # type: ignore[arg-type]

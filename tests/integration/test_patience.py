@@ -1,5 +1,7 @@
 """Silent devices and bad points cost the others nothing: counted, and named."""
 
+import asyncio
+
 import httpx
 
 from accounts import account, lost, settled
@@ -70,3 +72,53 @@ async def test_a_point_that_makes_requests_fail_is_named_and_costs_no_other(
         assert any("1 points are in quarantine" in text and "duxton.ahu.1.sensor.temp" in text for text in found), found
         moment = await settled(site)
         assert account(site, moment).lost == 0
+
+
+async def test_a_device_that_is_too_slow_keeps_what_goes_first(settings: Settings, broker: EmbeddedBroker) -> None:
+    """A dozen requests of a quarter of a second each for every slot of two seconds."""
+    async with Site(settings, broker) as site:
+        site.import_points(interval="2")
+        named = "UPDATE point SET {} WHERE object_type || ':' || object_instance = ANY (%s) RETURNING id"
+        first, last, quick = ["analog-value:120", "binary-value:322"], ["analog-input:101"], ["analog-input:102"]
+        chosen = {}
+        for name, change, objects in (
+            ("first", "poll_priority = 'high'", first),
+            ("last", "poll_priority = 'low'", last),
+            ("quick", "interval_seconds = 1", quick),
+        ):
+            found = site.database.execute(named.format(change), [objects]).fetchall()  # type: ignore[arg-type]
+            chosen[name] = [row[0] for row in found]
+            assert len(chosen[name]) == len(objects)
+        site.building.fault("small-apdu", AHU, 128)
+        site.building.fault("late", AHU, 0.25)
+        worker = site.spawn_worker(BACPIPES_BACNET_TIMEOUT="3")
+        reads = "SELECT count(*) FROM reading WHERE quality = 0 AND point_id = ANY (%s)"
+        others = "SELECT array_agg(id) FROM point WHERE enabled AND NOT id = ANY (%s)"
+        rest = site.one(others, [point for some in chosen.values() for point in some])[0]
+        each = "SELECT min(n) FROM (SELECT count(r.time) AS n FROM point p LEFT JOIN reading r ON r.point_id = p.id"
+        each += " WHERE p.id = ANY (%s) GROUP BY p.id) AS counted"
+        await until(lambda: site.one(each, rest)[0] >= 2, "all of one priority have their turn", 60)
+        await until(lambda: site.one(reads, chosen["quick"])[0] >= 20, "the short interval goes on", 60)
+        told = await metrics(site)
+        assert f'bacpipes_device_behind{{device="{AHU}"}} 1.0' in told
+        assert f'bacpipes_reads_shed{{device="{AHU}"}}' in told
+        found = [finding.text for finding in await examine(site.settings) if finding.subject == "device"]
+        assert [text[:5] for text in found] == [str(AHU)]
+        moment = site.one("SELECT extract(epoch FROM min(time)) FROM last_value")[0]
+        counts = {name: account(site, float(moment), points) for name, points in (*chosen.items(), ("rest", rest))}
+        assert all(found.lost == found.twice == 0 for found in counts.values()), counts
+        learning = 3  # slots, until the batches have the size that the device can answer
+        assert counts["first"].in_gaps <= learning * len(first), counts
+        assert counts["quick"].in_gaps <= learning, counts
+        assert counts["rest"].in_gaps > counts["rest"].rows / 2, counts
+        site.building.clear()
+        behind = "bacpipes_device_behind{"
+        for _ in range(3000):
+            if behind not in await metrics(site):
+                break
+            await asyncio.sleep(0.02)
+        assert behind not in await metrics(site)
+        worker.terminate()
+        _, log = await asyncio.to_thread(worker.communicate)
+        told_once = [line for line in log.splitlines() if "device is too slow for its interval" in line]
+        assert len(told_once) == 2, told_once  # begins, ends

@@ -16,7 +16,7 @@ from bacpipes.cli.points import points as command
 from bacpipes.errors import InputError, SchemaError, SettingsError, UnavailableError
 from bacpipes.points.csv_file import cells, read_points, write_points
 from bacpipes.points.importer import Plan, connection_to, import_points, load_stored
-from bacpipes.points.rows import COLUMNS, PACE, PUBLISH, TAGS
+from bacpipes.points.rows import COLUMNS, LATER, PUBLISH, TAGS
 
 SITE = "duxton"
 GOOD = {
@@ -386,7 +386,7 @@ def test_a_points_own_pace_goes_in_and_out(connection: psycopg.Connection[Any]) 
     assert run(connection, lines(paced)).applied
     stored = "SELECT writes_per_minute, min_on_seconds, min_off_seconds FROM point"
     assert connection.execute(stored).fetchone() == (6, 300, 0)
-    older = tuple(column for column in COLUMNS if column not in PACE)
+    older = tuple(column for column in COLUMNS if column not in LATER)
     assert run(connection, lines(switch | {"dis": "renamed"}, columns=older)).applied
     assert connection.execute(stored).fetchone() == (6, 300, 0)
     assert run(connection, lines(switch)).applied

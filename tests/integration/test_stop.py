@@ -4,6 +4,7 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from typing import Any
 
 import httpx
 import pytest
@@ -14,7 +15,7 @@ from bacpipes.settings import Settings
 from bacpipes.tokens import Role
 from exporter_parts import in_process, make_token
 from mqtt_parts import until
-from site_parts import AHU, SETPOINT, Site
+from site_parts import AHU, SETPOINT, SETPOINT_TOPIC, Site
 
 
 @pytest.fixture
@@ -102,3 +103,35 @@ async def test_the_stop_over_http(site: Site) -> None:
         assert (await site.write(**SETPOINT, value=72.0))["codes"] == ["site-stopped"]
         assert (await http.delete("/api/stop", headers=operator)).json()["stopped"] is False
     assert (await site.write(**SETPOINT, value=72.0))["success"]
+
+
+async def test_without_a_priority_array_the_old_value_comes_back(site: Site) -> None:
+    """Also where the write had no releaseAfter, and over several writes and a restart."""
+    site.building.fault("out-of-service", "12345:av:126", 30.0)
+    site.database.execute(
+        "UPDATE point SET writable = true, function = 'sp', minimum = 0, maximum = 100"
+        " WHERE object_type = 'analog-value' AND object_instance = 126"
+    )
+    point = {"deviceId": AHU, "objectType": "analog-value", "objectInstance": 126}
+    plain: Any = site.building.devices[AHU].points["analog-value:126"]
+    first = await site.write(**point, value=40.0)
+    timed = await site.write(**point, value=41.0, releaseAfter=600)
+    last = await site.write(**point, value=42.0)
+    assert [one["error"] for one in (first, timed, last)] == [None] * 3
+    due = "SELECT job_id, restore, value, isfinite(due_at) FROM due_release"
+    assert site.database.execute(due).fetchall() == [(last["jobId"], 30.0, 42.0, False)]
+    await site.stop_worker()
+    site.start_worker()
+    heard = len(site.published(SETPOINT_TOPIC))
+    await until(lambda: len(site.published(SETPOINT_TOPIC)) > heard, "the worker is back")
+    assert float(plain.presentValue) == 42.0, "nothing is given back by itself"
+    assert (await stop(site))[0] == 0
+    result = await site.result(f"{last['jobId']}#release")
+    assert (result["success"], result["cause"], float(plain.presentValue)) == (True, "stop", 30.0)
+    await stop(site, "--lift")
+    mine = await site.write(**point, value=50.0)
+    plain.set_value(77.0)
+    assert (await stop(site))[0] == 0
+    assert (await site.result(f"{mine['jobId']}#release"))["codes"] == ["slot-held"]
+    assert float(plain.presentValue) == 77.0, "somebody else's value is left alone"
+    assert site.one("SELECT count(*) FROM due_release") == (0,)

@@ -251,11 +251,16 @@ def test_an_open_quote_is_named_by_the_line_where_it_opens() -> None:
         read(text)
 
 
+def test_a_header_with_another_line_end_is_no_csv() -> None:
+    with pytest.raises(InputError, match=r"p\.csv:1: is not CSV"):
+        read(lines({}).replace("\n", "\r"))
+
+
 def test_a_missing_cell_is_told_with_its_line() -> None:
     text = lines({}) + "1001,AHU-1,10.0.0.5\n"
     file = read(text)
     assert errors(file) == [(3, "")]
-    assert "3 cells, but the header has 28" in messages(file)
+    assert f"3 cells, but the header has {len(COLUMNS)}" in messages(file)
 
 
 def test_blank_rows_are_passed_over_and_lines_still_count() -> None:

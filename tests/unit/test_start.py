@@ -9,7 +9,7 @@ from bacpipes.reading import Batch, Reading
 from bacpipes.worker.poller import DevicePoller
 from bacpipes.worker.service import Worker
 from conftest import make_settings
-from point_parts import DEVICE, point
+from point_parts import DEVICE, no_cov, point
 
 
 class Reader:
@@ -18,7 +18,7 @@ class Reader:
     device = DEVICE
     silent = False
 
-    async def read(self, points: list[Point]) -> list[Reading]:
+    async def read(self, points: list[Point], *_: object) -> list[Reading]:
         return [Reading(one.id, time.time_ns() // 1_000_000, 1.0) for one in points]
 
     async def probe(self) -> bool:
@@ -34,7 +34,7 @@ def test_the_present_slot_is_polled_unless_an_earlier_run_has(tmp_path: Path) ->
 
 async def test_what_began_before_the_first_poll_is_a_gap() -> None:
     batches: asyncio.Queue[Batch] = asyncio.Queue()
-    poller = DevicePoller(Reader(), lambda _interval: 0.0, batches.put_nowait)  # type: ignore[arg-type]
+    poller = DevicePoller(Reader(), lambda _interval: 0.0, batches.put_nowait, no_cov)  # type: ignore[arg-type]
     poller.update([point(id=7, interval=3600)])
     began = int(time.time() // 3600) - 2  # the worker started two slots ago
     poller.polled = {3600: began - 1}

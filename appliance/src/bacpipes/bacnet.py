@@ -8,12 +8,13 @@ import asyncio
 import contextlib
 import errno
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from bacpypes3.apdu import (
+    APDU,
     AbortPDU,
     AbortReason,
     APCISequence,
@@ -30,21 +31,26 @@ from bacpypes3.apdu import (
 )
 from bacpypes3.app import Application
 from bacpypes3.appservice import ApplicationServiceAccessPoint
-from bacpypes3.basetypes import ErrorType, PropertyIdentifier
+from bacpypes3.basetypes import ErrorType, HostNPort, IPMode, PropertyIdentifier
 from bacpypes3.constructeddata import Array
 from bacpypes3.local.device import DeviceObject
 from bacpypes3.local.networkport import NetworkPortObject
-from bacpypes3.pdu import Address, GlobalBroadcast, IPv4Address
+from bacpypes3.pdu import PDU, Address, GlobalBroadcast, IPv4Address
 from bacpypes3.primitivedata import Atomic, ObjectIdentifier, Unsigned
 from bacpypes3.service.object import ReadWritePropertyMultipleServices
 from bacpypes3.vendor import get_vendor_info
 
-from bacpipes import rpm
+from bacpipes import notifications, rpm
+from bacpipes.complaints import Complaints
 from bacpipes.errors import BacpipesError, UnavailableError
+from bacpipes.foreign import Registration
+from bacpipes.rpm_client import Counts, LibraryIds, NeedsLibraryError, Peer, RpmClient, SilenceError
 from bacpipes.settings import Settings
 
 VENDOR_ID = 999  # unassigned: no vendor's proprietary meanings
+SILENCE = "no answer from the device"
 SEGMENTS_WITHIN = 15.0  # seconds more than for one answer, for one in many segments
+MOST_ANSWERS = 10_000  # to one Who-Is, that wait to be looked at
 MAX_APDU = 1476  # octets, the most that BACnet/IP carries (ASHRAE 135, annex J)
 
 ObjectId = rpm.ObjectId
@@ -89,8 +95,7 @@ class IAm:
     vendor_id: int
 
 
-@dataclass(frozen=True, slots=True)
-class PropertyResult:
+class PropertyResult(NamedTuple):
     """One property of a ReadPropertyMultiple answer: ``value`` is a bacpypes3 value, or a `BacnetError`."""
 
     object_id: ObjectId
@@ -98,10 +103,38 @@ class PropertyResult:
     value: Any
 
 
-class _ClientApplication(Application):  # type: ignore[misc,unused-ignore]
+@dataclass(frozen=True, slots=True)
+class Manners:
+    """How one device is asked; None: as all others. ``timeout`` is seconds, ``concurrency`` requests at once."""
+
+    timeout: float | None = None
+    retries: int | None = None
+    concurrency: int | None = None
+
+
+class _Transactions(list[Any]):
+    """bacpypes3's list of requests under way. Each takes time-out and retries from our device object when it begins;
+    here those of its device are put in their place."""
+
+    def __init__(self, manners: Mapping[str, Manners]) -> None:
+        super().__init__()
+        self._manners = manners
+
+    def append(self, transaction: Any) -> None:
+        """A request begins."""
+        manners = self._manners.get(str(transaction.pdu_address))
+        if manners is not None and manners.timeout is not None:
+            transaction.apduTimeout = int(manners.timeout * 1000)
+        if manners is not None and manners.retries is not None:
+            transaction.numberOfApduRetries = manners.retries
+        super().append(transaction)
+
+
+class _ClientApplication(LibraryIds, notifications.Notifications, Application):  # type: ignore[misc,unused-ignore]
     """Collects every I-Am, also a second device with the same number."""
 
     i_am_queues: set[asyncio.Queue[IAm]]
+    on_i_am: Callable[[IAm], None] | None = None
 
     async def do_IAmRequest(self, apdu: IAmRequest) -> None:  # noqa: N802 - bacpypes3's naming
         with contextlib.suppress(Exception):  # a malformed I-Am is nobody's answer
@@ -112,6 +145,10 @@ class _ClientApplication(Application):  # type: ignore[misc,unused-ignore]
                 str(apdu.segmentationSupported),
                 int(apdu.vendorID),
             )
+            if self.on_i_am is not None:
+                self.on_i_am(found)
+            if not self.i_am_queues:  # nobody asked: what anyone may send must not change how a device is asked
+                return
             for queue in self.i_am_queues:
                 queue.put_nowait(found)
             await self.device_info_cache.set_device_info(apdu)
@@ -134,15 +171,28 @@ class BacnetClient:
         concurrency: int = 1,
         trunk: int = 2,
         fast: bool = True,
+        bbmd: str = "",
+        bbmd_ttl: int = 60,
     ) -> None:
         self.address = address
         self._device_id = device_id
         self._timeout, self._retries = timeout, retries
         self._concurrency, self._trunk = concurrency, trunk
         self._fast = fast
+        self._bbmd, self._bbmd_ttl = bbmd, bbmd_ttl
+        self._registration: Registration | None = None
+        self._manners: dict[str, Manners] = {}
         self._turns: dict[str, asyncio.Semaphore] = {}
         self._trunks: dict[str, asyncio.Semaphore] = {}
         self._application: Any = None
+        self.complaints = Complaints()  # of the library, about packets
+        self.malformed = 0  # answers that could not be used
+        self._rpm = RpmClient()
+
+    @property
+    def counts(self) -> Counts:
+        """Datagrams that came in and were of no use."""
+        return self._rpm.counts
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
@@ -155,6 +205,8 @@ class BacnetClient:
             concurrency=settings.bacnet_device_concurrency,
             trunk=settings.bacnet_trunk_concurrency,
             fast=settings.bacnet_fast_codec,
+            bbmd=settings.bacnet_bbmd,
+            bbmd_ttl=settings.bacnet_bbmd_ttl,
         )
 
     async def __aenter__(self) -> Self:
@@ -170,14 +222,41 @@ class BacnetClient:
             numberOfApduRetries=self._retries,
         )
         port = NetworkPortObject(local, objectIdentifier=("network-port", 1), objectName="BACnet/IP")
+        if self._bbmd:
+            port.bacnetIPMode = IPMode.foreign
+            port.fdBBMDAddress = HostNPort(str(_bbmd(self._bbmd)))
+            port.fdSubscriptionLifetime = self._bbmd_ttl
+        self.complaints.install()
         self._application = _ClientApplication.from_object_list([device, port])
         self._application.i_am_queues = set()
+        asap = self._application.asap
+        asap.clientTransactions = _Transactions(self._manners)
         if self._fast:
             _hand_over_undecoded(self._application.asap)
+            await self._rpm.attach(self._application)
+        if self._bbmd:
+            (link,) = self._application.link_layers.values()
+            self._registration = Registration(link, str(_bbmd(self._bbmd)), self._bbmd_ttl)
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        if self._registration is not None:
+            await self._registration.close()
+        self._rpm.close()
         self._application.close()
+        self.complaints.remove()
+        await asyncio.sleep(0)  # the socket is closed in the loop's next turn
+
+    @property
+    def broadcasts(self) -> bool:
+        """Is there a way to ask all devices: a broadcast address, or a BBMD?"""
+        local = parse_interface(self.address)
+        return bool(self._bbmd) or local.addrBroadcastTuple != local.addrTuple
+
+    @property
+    def unregistered(self) -> str | None:
+        """Why the BBMD does not know us as a foreign device; None where it does, or none is set."""
+        return self._registration.reason if self._registration else None
 
     async def who_is(
         self, low: int | None = None, high: int | None = None, address: str | None = None, timeout: float = 3.0
@@ -187,14 +266,13 @@ class BacnetClient:
         A single address is waited for only until it has answered. Duplicates (two addresses with one number) are kept.
         """
         destination = Address(address) if address else GlobalBroadcast()
-        local = parse_interface(self.address)
-        if address is None and local.addrBroadcastTuple == local.addrTuple:
+        if address is None and not self.broadcasts:
             raise BacnetError(f"{self.address} has no broadcast address.", "Give a prefix (10.1.2.3/24) or addresses.")
         request = WhoIsRequest(destination=destination)
         if low is not None and high is not None:
             request.deviceInstanceRangeLowLimit, request.deviceInstanceRangeHighLimit = low, high
         expected = str(destination) if address else None
-        answers: asyncio.Queue[IAm] = asyncio.Queue()
+        answers: asyncio.Queue[IAm] = asyncio.Queue(MOST_ANSWERS)
         self._application.i_am_queues.add(answers)
         found: dict[IAm, None] = {}
         try:
@@ -229,14 +307,33 @@ class BacnetClient:
         Raise a `BacnetError` where the request as a whole brought nothing.
         """
         if self._fast:
-            return await self._read_fast(address, rpm.question(tuple((oid, tuple(names)) for oid, names in wanted)))
+            if peer := _peer(address):
+                with contextlib.suppress(NeedsLibraryError):
+                    return await self._read_express(address, peer, wanted)
+            return await self._read_fast(address, _question(wanted))
         async with self._request(address):
             answer = await self._application.read_property_multiple(Address(address), _arguments(wanted))
         _raise_returned(answer)
         return [_result(*row) for row in answer or []]
 
+    async def _read_express(
+        self, address: str, peer: Peer, wanted: Sequence[tuple[ObjectId, Sequence[str]]]
+    ) -> list[PropertyResult]:
+        """By our own codec and past bacpypes3's layers; what the codec does not know is decoded by bacpypes3."""
+        async with self._turn_of(address), self._rpm.place() as place:
+            question = _question(wanted)
+            try:
+                apdu = await self._rpm.ask(peer, question.request, *self._tries(address), place)
+            except SilenceError:
+                raise NoAnswerError(SILENCE) from None
+        try:
+            return [_from_rpm(*row) for row in question.decode_apdu(apdu)]
+        except rpm.UnexpectedAnswerError:
+            rows = await _apdu_by_library(apdu, address, question.wanted)
+        return [_result(*row) for row in rows or []]
+
     async def _read_fast(self, address: str, question: rpm.Question) -> list[PropertyResult]:
-        """The same by our own codec; what it does not know is decoded by bacpypes3."""
+        """By our own codec through bacpypes3's layers, which can do segments and routers."""
         async with self._request(address):
             request = ConfirmedRequestPDU(rpm.SERVICE, destination=_address(address))
             request.put_data(question.request)
@@ -258,6 +355,46 @@ class BacnetClient:
             )
         _raise_returned(answer)
 
+    @property
+    def notifications(self) -> notifications.Notifications:
+        """What devices tell by themselves."""
+        found: notifications.Notifications = self._application
+        return found
+
+    def on_i_am(self, listener: Callable[[IAm], None]) -> None:
+        """Tell every I-Am, asked for or not."""
+        self._application.on_i_am = listener
+
+    async def request(self, address: str, request: Any) -> Any:
+        """Send any confirmed request of bacpypes3's; its answer, or raise a `BacnetError`."""
+        request.pduDestination = _address(address)
+        async with self._request(address):
+            answer = await self._application.request(request)
+        _raise_returned(answer)
+        return answer
+
+    def configure(self, address: str, manners: "Manners") -> None:
+        """How a device is asked from now on."""
+        if self._manners.get(address, Manners()).concurrency != manners.concurrency:
+            self._turns.pop(address, None)
+        self._manners[address] = manners
+
+    def _patience_with(self, address: str) -> float:
+        """The longest that an answer may take, over all retries, in seconds."""
+        timeout, retries = self._tries(address)
+        return timeout * (retries + 1) + SEGMENTS_WITHIN
+
+    def _tries(self, address: str) -> tuple[float, int]:
+        """Seconds for one try, and how often it is repeated."""
+        manners = self._manners.get(address, Manners())
+        timeout = self._timeout if manners.timeout is None else manners.timeout
+        return timeout, self._retries if manners.retries is None else manners.retries
+
+    def _turn_of(self, address: str) -> asyncio.Semaphore:
+        """The turn at the device itself."""
+        most = self._manners.get(address, Manners()).concurrency or self._concurrency
+        return self._turns.setdefault(address, asyncio.Semaphore(most))
+
     def _trunk_of(self, address: str) -> contextlib.AbstractAsyncContextManager[None]:
         """The turn on the device's trunk; none is needed where it is reached directly."""
         network = _network(address)
@@ -267,19 +404,23 @@ class BacnetClient:
 
     @contextlib.asynccontextmanager
     async def _request(self, address: str) -> AsyncIterator[None]:
-        turn = self._turns.setdefault(address, asyncio.Semaphore(self._concurrency))
-        async with turn, self._trunk_of(address):
+        async with self._turn_of(address), self._trunk_of(address):
             try:
                 # bacpypes3 leaves a request open for ever whose answer it can't decode
-                async with asyncio.timeout(self._timeout * (self._retries + 1) + SEGMENTS_WITHIN):
+                async with asyncio.timeout(self._patience_with(address)):
                     yield
             except ErrorRejectAbortNack as error:  # a BaseException
                 raise _translate(error) from None
             except TimeoutError:
+                self.malformed += 1
                 raise MalformedError("no answer that can be decoded") from None
+            except MalformedError:
+                self.malformed += 1
+                raise
             except (BacnetError, asyncio.CancelledError):
                 raise
             except Exception as error:  # bacpypes3's decoder raises whatever it trips over
+                self.malformed += 1
                 raise MalformedError(f"answer can't be decoded ({type(error).__name__}: {error})") from error
 
 
@@ -317,6 +458,22 @@ async def _decoded_by_library(answer: Any, wanted: rpm.Wanted) -> Any:
     return await _Answered(answer).read_property_multiple(source, _arguments(wanted), vendor_info=get_vendor_info(0))
 
 
+async def _apdu_by_library(apdu: bytes, address: str, wanted: rpm.Wanted) -> Any:
+    """What bacpypes3 makes of an answer: rows; raise a `BacnetError` for an Error, Reject or Abort, or for nonsense."""
+    try:
+        answer = APDU.decode(PDU(apdu, source=_address(address)))
+        if isinstance(answer, ErrorPDU):
+            answer = APCISequence.decode(answer)
+        _raise_returned(answer)
+        return await _decoded_by_library(answer, wanted)
+    except ErrorRejectAbortNack as error:  # a BaseException
+        raise _translate(error) from None
+    except BacnetError:
+        raise
+    except Exception as error:  # bacpypes3's decoder raises whatever it trips over
+        raise MalformedError(f"answer can't be decoded ({type(error).__name__}: {error})") from error
+
+
 def _arguments(wanted: Sequence[tuple[ObjectId, Sequence[str]]]) -> list[Any]:
     arguments: list[Any] = []
     for object_id, names in wanted:
@@ -327,6 +484,19 @@ def _arguments(wanted: Sequence[tuple[ObjectId, Sequence[str]]]) -> list[Any]:
 @lru_cache(maxsize=4096)
 def _address(address: str) -> Address:
     return Address(address)
+
+
+@lru_cache(maxsize=4096)
+def _peer(address: str) -> Peer | None:
+    """Where to send a datagram to a device on our own network; None for one behind a router."""
+    parsed = _address(address)
+    direct = parsed.addrType == Address.localStationAddr and parsed.addrRoute is None
+    peer: Peer | None = getattr(parsed, "addrTuple", None) if direct else None
+    return peer
+
+
+def _question(wanted: Sequence[tuple[ObjectId, Sequence[str]]]) -> rpm.Question:
+    return rpm.question(tuple([(object_id, tuple(names)) for object_id, names in wanted]))
 
 
 def _from_rpm(object_id: ObjectId, name: str, value: rpm.Value) -> PropertyResult:
@@ -346,6 +516,15 @@ def parse_interface(address: str) -> IPv4Address:
         raise UnavailableError(
             f"BACnet interface {address!r} is not an address ({error}).",
             "Set BACPIPES_BACNET_ADDRESS, for example to 10.1.2.3/24:47808.",
+        ) from None
+
+
+def _bbmd(address: str) -> IPv4Address:
+    try:
+        return IPv4Address(address)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise UnavailableError(
+            f"BBMD {address!r} is not an address ({error}).", "Set BACPIPES_BACNET_BBMD, for example to 10.1.2.3:47808."
         ) from None
 
 
@@ -420,6 +599,6 @@ def _translate(error: Any) -> BacnetError:
         return RejectedError(f"rejected: {RejectReason(error.apduAbortRejectReason)}")
     if isinstance(error, AbortPDU):
         if error.apduAbortRejectReason in (AbortReason.noResponse, AbortReason.tsmTimeout):
-            return NoAnswerError("no answer from the device")
+            return NoAnswerError(SILENCE)
         return AbortedError(f"aborted: {AbortReason(error.apduAbortRejectReason)}")
     return BacnetError(f"not delivered: {error}")

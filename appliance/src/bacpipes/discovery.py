@@ -22,7 +22,6 @@ from bacpipes.bacnet import (
     ObjectId,
     RefusedError,
     RejectedError,
-    parse_interface,
 )
 from bacpipes.errors import UnavailableError
 from bacpipes.objects import MAX_INSTANCE, OBJECT_TYPES, Kind
@@ -160,8 +159,7 @@ async def find_devices(client: BacnetClient, scope: Scope) -> list[IAm]:
 
 
 def _check_broadcast(client: BacnetClient) -> None:
-    local = parse_interface(client.address)
-    if local.addrBroadcastTuple[0] == local.addrTuple[0]:
+    if not client.broadcasts:
         remedy = "Give its prefix (as 10.1.2.3/24), or the addresses to ask."
         raise UnavailableError(f"The interface {client.address} has no broadcast address.", remedy)
 

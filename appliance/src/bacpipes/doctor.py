@@ -3,9 +3,10 @@
 import asyncio
 import json
 import shutil
+import ssl
 import urllib.error
 import urllib.request
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
@@ -25,6 +26,7 @@ GIGABYTE = 1024**3
 DISK_WARNING = 0.20  # part of the disk that should be free (specification: alert below 20 %)
 STALE_AFTER = 3  # missed intervals
 HTTP_TIMEOUT = 3.0  # seconds
+NAMED = 10  # points in one line
 
 
 class Level(Enum):
@@ -52,6 +54,7 @@ async def examine(settings: Settings) -> list[Finding]:
         ("polling", _polling),
         ("devices", _devices),
         ("points", _points),
+        ("COV", _cov),
         ("writes", _writes),
         ("broker", _broker),
         ("BACnet", _bacnet),
@@ -63,7 +66,7 @@ async def examine(settings: Settings) -> list[Finding]:
     findings: list[Finding] = []
     away = False
     for subject, check in checks:
-        if away and subject in ("polling", "devices", "points", "writes", "broker"):
+        if away and subject in ("polling", "devices", "points", "COV", "writes", "broker"):
             continue  # they would only say again that the database is away
         try:
             findings += await check(settings)
@@ -91,7 +94,7 @@ def _engine(settings: Settings) -> history.Engine | None:
 
 
 async def _polling(settings: Settings) -> list[Finding]:
-    row = await _one(settings, "doctor_polling")
+    row = await _one(settings, "doctor_polling", cov_poll=settings.cov_poll)
     if row["enabled"] == 0:
         remedy = "Import points (`bacpipes points import`), or find devices (`bacpipes discover`)."
         return [Finding("polling", Level.PROBLEM, "no point is enabled", remedy)]
@@ -112,7 +115,23 @@ async def _devices(settings: Settings) -> list[Finding]:
         what = f"{row['device_id']} {row['name']} at {row['address']} ({row['points']} points): {row['reason']}"
         since = _moment(row["good_time"], settings)
         findings.append(Finding("device", Level.PROBLEM, f"{what}, since {since}", remedy))
-    return findings or [Finding("devices", Level.OK, "all answer")]
+    for double in (await _status(settings)).get("doubles", []):
+        text = f"{double['device']} is polled at {double['polled']}, and another device with this number is at "
+        text += f"{double['other']}"
+        findings.append(Finding("device", Level.WARNING, text, "Give one of them another number."))
+    silent = {row["device_id"] for row in rows}
+    behind = [row for row in await _all(settings, "doctor_behind") if row["device_id"] not in silent]
+    slow = [_behind(row, settings) for row in behind]
+    return [*findings, *slow] or [Finding("devices", Level.OK, "all answer")]
+
+
+def _behind(row: dict[str, Any], settings: Settings) -> Finding:
+    text = f"{row['device_id']} {row['name']} is too slow for its points: {row['points']} reads were left out in the "
+    text += f"last hour, the last at {_moment(row['last'], settings)}"
+    remedy = (
+        "Poll less often, give points that matter poll_priority high, or ask more at once (`bacpipes devices set`)."
+    )
+    return Finding("device", Level.WARNING, text, remedy)
 
 
 async def _points(settings: Settings) -> list[Finding]:
@@ -132,6 +151,32 @@ async def _points(settings: Settings) -> list[Finding]:
         text = f"{row['gaps']} gaps in the last 24 hours, the last: {row['gap_reason']}"
         findings.append(Finding("points", Level.WARNING, text, "They stand in table gap."))
     return findings
+
+
+async def _cov(settings: Settings) -> list[Finding]:
+    """Which points are told by their devices; the worker knows. Silent where no point asks for it."""
+    asked = (await _one(settings, "doctor_cov"))["asked"]
+    if not asked:
+        return []
+    points = (await _status(settings)).get("cov", [])
+    polled = [point for point in points if point["reason"] is not None]
+    text = f"{len(points) - len(polled)} points are told by COV: " + _some(
+        f"{point['device']} {point['object']}" for point in points if point["reason"] is None
+    )
+    findings = [Finding("COV", Level.OK, text)] if len(polled) < len(points) else []
+    if polled:
+        names = _some(f"{point['device']} {point['object']} ({point['reason']})" for point in polled)
+        text = f"{len(polled)} points ask for COV and are polled instead: {names}"
+        remedy = "They lose nothing but speed. A device that can't do COV: `bacpipes devices set NUMBER --cov off`."
+        findings.append(Finding("COV", Level.WARNING, text, remedy))
+    return findings
+
+
+def _some(texts: Iterable[str]) -> str:
+    """The first few, and how many there are besides."""
+    found = list(texts)
+    more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
+    return ", ".join(found[:NAMED]) + more
 
 
 async def _writes(settings: Settings) -> list[Finding]:
@@ -182,8 +227,17 @@ async def _worker(settings: Settings) -> list[Finding]:
 
 
 async def _exporter(settings: Settings) -> list[Finding]:
-    url = f"http://{settings.http_host}:{settings.http_port}/healthz"
+    scheme = "http" if settings.http_certificate is None else "https"
+    url = f"{scheme}://{settings.http_host}:{settings.http_port}/healthz"
     return await _service("exporter", url, "Start it: `bacpipes exporter`.")
+
+
+async def _status(settings: Settings) -> dict[str, Any]:
+    """What the worker says of itself; nothing where it does not answer, which is told by itself."""
+    try:
+        return await asyncio.to_thread(_get, f"http://{settings.worker_http_host}:{settings.worker_http_port}/status")
+    except OSError:
+        return {}
 
 
 async def _service(subject: str, url: str, remedy: str) -> list[Finding]:
@@ -201,8 +255,11 @@ async def _service(subject: str, url: str, remedy: str) -> list[Finding]:
 
 
 def _get(url: str) -> dict[str, Any]:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # whether it answers; nothing secret is said
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
     try:
-        with urllib.request.urlopen(url, timeout=HTTP_TIMEOUT) as answer:  # noqa: S310 - http to our own service
+        with urllib.request.urlopen(url, timeout=HTTP_TIMEOUT, context=context) as answer:  # noqa: S310 - our service
             body: dict[str, Any] = json.load(answer)
     except urllib.error.HTTPError as error:  # /readyz says what is wrong with a 503
         body = json.load(error)
@@ -232,13 +289,13 @@ async def _disk(settings: Settings) -> list[Finding]:
     return [Finding("disk", Level.OK, text)]
 
 
-async def _one(settings: Settings, name: str) -> dict[str, Any]:
-    return (await _all(settings, name))[0]
+async def _one(settings: Settings, name: str, **values: object) -> dict[str, Any]:
+    return (await _all(settings, name, **values))[0]
 
 
-async def _all(settings: Settings, name: str) -> list[dict[str, Any]]:
+async def _all(settings: Settings, name: str, **values: object) -> list[dict[str, Any]]:
     async with await connect(settings, "doctor") as connection:
-        cursor = await connection.execute(query(name))
+        cursor = await connection.execute(query(name), values or None)
         columns = [column.name for column in cursor.description or []]
         return [dict(zip(columns, row, strict=True)) async for row in cursor]
 

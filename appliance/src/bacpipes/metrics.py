@@ -43,12 +43,23 @@ class WorkerMetrics:
         self.point_quarantined = Gauge(
             "bacpipes_point_quarantined", "1 for each point in quarantine", ["device", "object"], registry=self.registry
         )
+        self.datagrams_ignored = Gauge(
+            "bacpipes_bacnet_ignored",
+            "Datagrams that are no BACnet/IP (damaged), or answer nothing that was asked (stray)",
+            ["why"],
+            registry=self.registry,
+        )
         self.points = Gauge("bacpipes_points_enabled", "Points that are polled", registry=self.registry)
         self.commands = Counter("bacpipes_commands", "Write commands, by outcome", ["outcome"], registry=self.registry)
         self.held_slots = Gauge(
             "bacpipes_held_slots", "Slots of priority arrays that hold a value of ours", registry=self.registry
         )
         self.releases_pending = Gauge("bacpipes_releases_pending", "Releases that are to come", registry=self.registry)
+        self.values_remembered = Gauge(
+            "bacpipes_values_remembered",
+            "Objects without a priority array that we wrote: their old value comes back at the stop",
+            registry=self.registry,
+        )
         self.releases_overdue = Gauge(
             "bacpipes_releases_overdue",
             "Releases that a device has not done in time",
@@ -61,7 +72,74 @@ class WorkerMetrics:
         self.malformed = Counter(
             "bacpipes_commands_malformed", "Messages on the command topic that are no command", registry=self.registry
         )
+        self.device_behind = Gauge(
+            "bacpipes_device_behind",
+            "1 for each device that is too slow for its points",
+            ["device"],
+            registry=self.registry,
+        )
+        self.reads_shed = Gauge(
+            "bacpipes_reads_shed",
+            "Scheduled reads left out for what goes first, since the device's polling began",
+            ["device"],
+            registry=self.registry,
+        )
+        self.clock_steps = Counter("bacpipes_clock_steps", "Times that the clock was set", registry=self.registry)
+        self.packets_damaged = Gauge(
+            "bacpipes_packets_damaged", "Packets since the start that could not be processed", registry=self.registry
+        )
+        self.answers_malformed = Gauge(
+            "bacpipes_answers_malformed",
+            "Answers since the start that can't be decoded, or are not for what was asked",
+            registry=self.registry,
+        )
+        self.i_am = Counter("bacpipes_i_am", "I-Am heard, whoever sent them", registry=self.registry)
+        self.devices_moved = Counter(
+            "bacpipes_devices_moved", "Devices followed to another address", registry=self.registry
+        )
+        self.device_double = Gauge(
+            "bacpipes_device_double",
+            "1 for each address where another device has the number of one of ours",
+            ["device", "address"],
+            registry=self.registry,
+        )
+        self._cov(self.registry)
         self._ship(self.registry)
+
+    def _cov(self, registry: CollectorRegistry) -> None:
+        """Change of value."""
+        self.point_cov = Gauge(
+            "bacpipes_point_cov",
+            "Points that ask for COV: 1 while the device tells them, 0 while they are polled instead",
+            ["device", "object"],
+            registry=registry,
+        )
+        self.cov_told = Counter("bacpipes_cov_notifications", "Notifications taken", registry=registry)
+        self.cov_merged = Counter(
+            "bacpipes_cov_merged", "Notifications that a later one replaced within 0.1 s", registry=registry
+        )
+        self.cov_failed = Counter("bacpipes_cov_failed", "Subscriptions that ceased to hold", registry=registry)
+        self.cov_strays = Gauge(
+            "bacpipes_cov_strays", "Notifications that nobody asked for, or that can't be read", registry=registry
+        )
+
+    def show_pace(self, devices: Iterable[tuple[int, bool, int]]) -> None:
+        """Device number, is it too slow, and how many reads were left out for it."""
+        self.device_behind.clear()
+        self.reads_shed.clear()
+        for number, behind, shed in devices:
+            if behind:
+                self.device_behind.labels(number).set(1)
+            if shed:
+                self.reads_shed.labels(number).set(shed)
+
+    def show_cov(self, states: Iterable[tuple[int, Mapping[str, str | None]]], strays: int) -> None:
+        """Name the points that ask for COV: device number, and of each object why it is polled, or None."""
+        self.point_cov.clear()
+        for number, objects in states:
+            for name, reason in objects.items():
+                self.point_cov.labels(number, name).set(reason is None)
+        self.cov_strays.set(strays)
 
     def _ship(self, registry: CollectorRegistry) -> None:
         """The way to central."""
@@ -93,7 +171,7 @@ class WorkerMetrics:
         for quality, number in Tally(reading.quality for reading in batch.readings).items():
             self.readings.labels(Quality(quality).text).inc(number)
         self.gaps.inc(len(batch.gaps))
-        if batch.readings:
+        if batch.readings and batch.duration > 0:
             self.poll_seconds.observe(batch.duration / 1000)
 
     def show_devices(self, devices: Iterable[tuple[int, bool, Iterable[str]]]) -> None:
@@ -108,6 +186,11 @@ class WorkerMetrics:
             for name in objects:
                 self.point_quarantined.labels(number, name).set(1)
         self.devices_silent.set(silent)
+
+    def show_ignored(self, damaged: int, stray: int) -> None:
+        """How many BACnet datagrams were of no use since the start."""
+        self.datagrams_ignored.labels("damaged").set(damaged)
+        self.datagrams_ignored.labels("stray").set(stray)
 
     def text(self) -> bytes:
         """All of it in the exposition format."""

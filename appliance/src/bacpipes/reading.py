@@ -48,7 +48,7 @@ class Batch:
     """One poll's readings: the unit that is committed, logged under one ``seq`` and sent on.
 
     ``cycle`` is the number of the ``interval`` (seconds) since the epoch, ``phase`` the grid's offset in seconds;
-    ``duration`` is the poll's length in ms.
+    ``duration`` is the poll's length in ms, at least 1; 0 marks what a device told by itself (COV).
     """
 
     interval: int

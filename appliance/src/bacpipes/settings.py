@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from bacpipes.errors import SettingsError
@@ -39,6 +39,9 @@ class Settings(BaseSettings):
     # BACnet/IP
     bacnet_address: str = Field("0.0.0.0:47808", description="address/prefix:port of our BACnet/IP interface")
     bacnet_device_id: int = Field(4194000, ge=0, le=4194302, description="our own device instance")
+    bacnet_bbmd: str = Field("", description="`ip[:port]` of a BBMD where we register as a foreign device")
+    bacnet_bbmd_ttl: int = Field(60, ge=5, le=65535, description="time to live of that registration")
+    bacnet_follow: bool = Field(True, description="a silent device that answers elsewhere is polled there")
     bacnet_timeout: float = Field(3.0, gt=0, le=60, description="wait for one answer (APDU time-out)")
     bacnet_retries: int = Field(1, ge=0, le=10, description="repeats of a request that was not answered")
     bacnet_fast_codec: bool = Field(True, description="our own codec for ReadPropertyMultiple; false: the library's")
@@ -46,6 +49,8 @@ class Settings(BaseSettings):
     bacnet_trunk_concurrency: int = Field(2, ge=1, le=64, description="requests outstanding to one remote network")
 
     # Polling
+    cov_lifetime: int = Field(600, ge=10, le=86400, description="a subscription to changes (COV) holds so long")
+    cov_poll: int = Field(300, ge=1, le=86400, description="points told by COV are polled so seldom all the same")
     poll_phase: float | None = Field(None, ge=0, description="offset of the polling grid; default: from the site's id")
     commit_window: float = Field(0.25, ge=0, le=5, description="how long a poll waits for others to share its commit")
     commit_readings: int = Field(1000, ge=1, le=20000, description="readings in one transaction at most")
@@ -93,6 +98,11 @@ class Settings(BaseSettings):
     # Exporter and the worker's own status page
     http_host: str = Field("127.0.0.1", description="address on which the exporter listens")
     http_port: int = Field(3001, ge=0, le=65535, description="port of the exporter")
+    http_certificate: Path | None = Field(None, description="PEM file of the exporter's certificate with its chain")
+    http_key: Path | None = Field(None, description="PEM file of that certificate's key")
+    http_plain: bool = Field(
+        False, description="serve plain HTTP beyond loopback: for a container whose port is published on loopback only"
+    )
     session_hours: float = Field(12.0, gt=0, le=720, description="hours after which a login on the page ends")
     points_owner: Literal["page", "inventory"] = Field(
         "page", description="who owns the points: `inventory` makes them read-only on the page"
@@ -121,6 +131,13 @@ class Settings(BaseSettings):
         except (zoneinfo.ZoneInfoNotFoundError, ValueError) as error:
             raise ValueError("is not an IANA time zone, as for example Asia/Macau") from error
         return value
+
+    @model_validator(mode="after")
+    def _certificate_and_key_belong_together(self) -> "Settings":
+        if (self.http_certificate is None) != (self.http_key is None):
+            given, lacking = ("CERTIFICATE", "KEY") if self.http_certificate else ("KEY", "CERTIFICATE")
+            raise ValueError(f"{PREFIX}HTTP_{given} is set, {PREFIX}HTTP_{lacking} is not; give both or neither")
+        return self
 
     @cached_property
     def zone(self) -> zoneinfo.ZoneInfo:
@@ -156,8 +173,8 @@ def read_settings(kind: type[Kind], **overrides: object) -> Kind:
 
 
 def _problem(location: tuple[int | str, ...], message: str) -> str:
-    name = PREFIX + str(location[0]).upper() if location else "settings"
-    return f"{name}: {message.removeprefix('Value error, ')}"
+    text = message.removeprefix("Value error, ")
+    return f"{PREFIX}{str(location[0]).upper()}: {text}" if location else text
 
 
 def _refuse_unknown_variables(kind: type[Settings]) -> None:

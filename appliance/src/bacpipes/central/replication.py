@@ -55,16 +55,18 @@ def slot_of(site: str) -> str:
     return role_of(site).replace("-", "_")
 
 
-async def publish(site: Connection, site_id: str) -> None:
-    """At the site, as the tables' owner: the publication, and a first row of metadata."""
+async def publish(site: Connection, site_id: str) -> bool:
+    """At the site, as the tables' owner: the publication (returns whether it is new), and a row of metadata."""
     row = await (await site.execute("SELECT current_setting('wal_level')")).fetchone()
     if row != ("logical",):
         raise SettingsError(
             f"The site's server has wal_level = {row[0] if row else '?'}; replication needs logical.",
             "Set it (the role timescaledb does, where the lane is 'replication') and restart the server.",
         )
+    made = await _one(site, "SELECT 1 FROM pg_publication WHERE pubname = %s", PUBLICATION) is None
     await site.execute(query("replication_publish"))
     await site.execute("SELECT log_metadata(%s)", [site_id])
+    return made
 
 
 async def subscribe(site: Connection, central: Connection, site_id: str, conninfo: str) -> Subscribed:

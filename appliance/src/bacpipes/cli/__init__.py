@@ -20,6 +20,7 @@ COMMANDS = {
     "exporter": "exporter",
     "discover": "discover",
     "points": "points",
+    "devices": "devices",
     "write": "write",
     "stop": "stop",
     "audit": "audit",

@@ -43,16 +43,18 @@ def migrate() -> None:
 def serve() -> None:
     """Serve central's API, and hand commands from the broker to their sites. SIGTERM ends it in under 5 s."""
     from bacpipes.central.app import create_app
+    from bacpipes.exporter.certificate import ServerCertificate
     from bacpipes.exporter.server import listen
     from bacpipes.exporter.server import serve as run
 
     settings = load_central_settings()
     log.configure(settings.log_format, settings.log_level)
     logging.getLogger("psycopg.pool").setLevel(logging.CRITICAL)  # readiness logs the failure and the recovery
+    certificate = ServerCertificate.of(settings)
     with listen(settings) as listener:
 
         async def main() -> None:
-            await run(create_app(settings), listener)
+            await run(create_app(settings), listener, certificate)
 
         asyncio.run(main())
     gc.freeze()

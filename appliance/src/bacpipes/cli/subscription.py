@@ -29,12 +29,14 @@ def publish() -> None:
 
     settings = load_settings()
 
-    async def main() -> None:
+    async def main() -> bool:
         async with await connect(settings, "publish") as connection:
-            await replication.publish(connection, settings.site_id)
+            return await replication.publish(connection, settings.site_id)
 
-    attempt(main())
+    made = attempt(main())
     click.echo(f"Site {settings.site_id} publishes its log ({replication.PUBLICATION}).")
+    if not made:
+        click.echo("Nothing to change.")
 
 
 @click.command()

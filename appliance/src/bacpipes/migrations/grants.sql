@@ -21,7 +21,7 @@ BEGIN
         EXECUTE format('GRANT USAGE ON SCHEMA public TO %I', grantee);
         -- What people query. The views show what lies behind them with their owner's rights.
         EXECUTE format('GRANT SELECT ON bacpipes_schema, device, point, reading, sensor_readings, last_value, gap, '
-                       'write_commands, write_results, write_command_status, site_stop, '
+                       'write_commands, write_results, write_command_status, site_stop, setting, '
                        'audit_head TO %I', grantee);
     END LOOP;
 
@@ -70,5 +70,6 @@ BEGIN
         GRANT SELECT, INSERT, DELETE ON app_session                 TO bacpipes_exporter;
         GRANT SELECT, DELETE         ON first_user_token            TO bacpipes_exporter;
         GRANT UPDATE                 ON site_stop                   TO bacpipes_exporter;
+        GRANT INSERT, UPDATE, DELETE ON setting                     TO bacpipes_exporter;
     END IF;
 END $$;

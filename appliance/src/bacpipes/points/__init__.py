@@ -7,6 +7,9 @@ from typing import Any
 from bacpipes.database import Connection, query
 from bacpipes.objects import OBJECT_TYPES, ObjectType
 
+DEVICE_COLUMNS, COLUMNS = 11, 30  # of find_point.sql: those of the device, and all
+RANKS = {"high": 0, "normal": 1, "low": 2}
+
 
 @dataclass(frozen=True, slots=True)
 class Device:
@@ -22,10 +25,19 @@ class Device:
     ip: str
     max_apdu: int | None
     read_multiple: bool
+    timeout: float | None = None  # seconds; None, here and below: the site's default
+    retries: int | None = None
+    concurrency: int | None = None  # requests outstanding at once
+    cov: str | None = None  # off, unconfirmed or confirmed
 
     def same_place(self, other: "Device") -> bool:
-        """The same device at the same address, whatever was learnt of it meanwhile."""
-        return (self.id, self.device_id, self.address) == (other.id, other.device_id, other.address)
+        """The same device at the same address, asked in the same way, whatever was learnt of it meanwhile."""
+        return self._place == other._place
+
+    @property
+    def _place(self) -> tuple[Any, ...]:
+        asked = (self.timeout, self.retries, self.concurrency, self.cov)
+        return (self.id, self.device_id, self.address, *asked)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +65,8 @@ class Point:
     publish: str | None = None  # every, change; None: the site's default
     deadband: float | None = None  # None: 0
     heartbeat: int | None = None  # seconds; None: the site's default
+    cov: bool = False  # subscribe, where the device takes it
+    poll_priority: str | None = None
 
     @property
     def type(self) -> ObjectType:
@@ -64,6 +78,11 @@ class Point:
         """``type:instance``."""
         return f"{self.object_type}:{self.object_instance}"
 
+    @property
+    def rank(self) -> int:
+        """What a device that is too slow is asked first: 0 before 1 before 2."""
+        return RANKS[self.poll_priority or "normal"]
+
 
 async def load_points(connection: Connection) -> list[Point]:
     """All points of the site, in a stable order (device, object)."""
@@ -71,14 +90,14 @@ async def load_points(connection: Connection) -> list[Point]:
     devices: dict[int, Device] = {}
     points = []
     async for row in cursor:
-        device = devices.setdefault(row[0], Device(*row[:7]))
-        points.append(Point(row[7], device, *row[8:]))
+        device = devices.setdefault(row[0], Device(*row[:DEVICE_COLUMNS]))
+        points.append(Point(row[DEVICE_COLUMNS], device, *row[DEVICE_COLUMNS + 1 :]))
     return points
 
 
 def from_row(row: Sequence[Any]) -> Point:
     """The point of a row whose columns are those of ``find_point.sql``."""
-    return Point(row[7], Device(*row[:7]), *row[8:24])
+    return Point(row[DEVICE_COLUMNS], Device(*row[:DEVICE_COLUMNS]), *row[DEVICE_COLUMNS + 1 : COLUMNS])
 
 
 async def find_point(

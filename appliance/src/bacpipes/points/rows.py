@@ -21,10 +21,11 @@ COLUMNS = (
     "interval", "enabled", "writable", "min", "max", "states",
     "writes_per_minute", "min_on", "min_off",
     "publish", "deadband", "heartbeat",
+    "cov", "poll_priority",
 )  # fmt: skip
 REQUIRED = ("device_id", "address", "object_type", "object_instance")
-PACE, PUBLISH = COLUMNS[-6:-3], COLUMNS[-3:]
-LATER = (*PACE, *PUBLISH)  # files without them are complete too
+PACE, PUBLISH = COLUMNS[-8:-5], COLUMNS[-5:-2]
+LATER = COLUMNS[-8:]  # files without them are complete too
 TAGS = FIELDS[1:]  # the site is the appliance's
 
 DEFAULT_INTERVAL = 60  # seconds, as the point table's default
@@ -33,6 +34,7 @@ MAX_TEXT = 500
 MAX_STATES = 2**31 - 1
 MAX_WRITES, MAX_SECONDS = 10_000, 86_400  # a minute; of a minimum time or a heartbeat
 POLICIES = ("every", "change")  # which readings are published: docs/publishing.md
+POLL_PRIORITIES = ("high", "normal", "low")
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _WHOLE = re.compile(r"[0-9]{1,18}")
@@ -82,6 +84,8 @@ class PointRow:
     publish: str | None = None  # one of POLICIES; None: the site's default
     deadband: float | None = None  # in ``units``, analog objects; None: 0
     heartbeat: int | None = None  # seconds; None: the site's default
+    cov: bool = False  # told by the device when it changes, where the device does that
+    poll_priority: str | None = None  # what a device that is too slow is asked first; None: normal
 
     @property
     def key(self) -> Key:
@@ -167,6 +171,13 @@ class _Reader:
             self.error(column, f"{cell!r} is not one of true, false, yes, no, 1, 0")
         return _BOOLEANS.get(cell)
 
+    def choice(self, column: str, words: tuple[str, ...]) -> str | None:
+        cell = self.plain(column).lower()
+        if cell and cell not in words:
+            self.error(column, f"{cell!r} is not one of {', '.join(words)}")
+            return None
+        return cell or None
+
 
 def read_row(
     cells: Mapping[str, str], line: int, site: str, decimal_comma: bool = False
@@ -202,6 +213,8 @@ def read_row(
         publish=reader.word("publish", POLICIES),
         deadband=reader.real("deadband", at_least=0),
         heartbeat=reader.whole("heartbeat", 1, MAX_SECONDS),
+        cov=reader.boolean("cov") or False,
+        poll_priority=reader.choice("poll_priority", POLL_PRIORITIES),
     )
     return row, reader.problems
 

@@ -54,6 +54,7 @@ class DeviceFaults:
     """What a person has broken on this device; see `bacpipes.simulator.faults`."""
 
     no_rpm: bool = False
+    no_cov: bool = False
     max_apdu: int | None = None
     missing: set[Any] = field(default_factory=set)
 
@@ -151,6 +152,21 @@ class Device(Application):
                 return
         await super().response(apdu)
 
+    @property
+    def subscribed(self) -> list[tuple[str, int, str]]:
+        """COV subscriptions in force: subscriber's address, its number, object."""
+        return sorted(
+            (str(one.client_addr), int(one.proc_id), f"{one.obj_id[0]}:{one.obj_id[1]}")
+            for detection in self._cov_detections.values()
+            for one in detection.cov_subscriptions
+        )
+
+    def forget_subscriptions(self) -> None:
+        """As a restart does."""
+        for detection in list(self._cov_detections.values()):
+            for one in list(detection.cov_subscriptions):
+                self.cancel_subscription(one)
+
     # --- services ---
 
     def get_services_supported(self) -> ServicesSupported:
@@ -159,6 +175,8 @@ class Device(Application):
         services[ServicesSupported.readRange] = 0
         if self.faults.no_rpm:
             services[ServicesSupported.readPropertyMultiple] = 0
+        if self.faults.no_cov:
+            services[ServicesSupported.subscribeCOV] = 0
         return services
 
     async def do_ReadRangeRequest(self, _apdu: Any) -> None:  # noqa: N802
@@ -181,6 +199,12 @@ class Device(Application):
         for spec in apdu.listOfReadAccessSpecs:
             spec.objectIdentifier = self._myself(spec.objectIdentifier)
         await super().do_ReadPropertyMultipleRequest(apdu)
+
+    async def do_SubscribeCOVRequest(self, apdu: Any) -> None:  # noqa: N802
+        """Subscribe, or reject as a device does that never learned it."""
+        if self.faults.no_cov:
+            raise UnrecognizedService("SubscribeCOV")
+        await super().do_SubscribeCOVRequest(apdu)
 
     async def do_WritePropertyRequest(self, apdu: Any) -> None:  # noqa: N802
         """Write, and note what came of it."""

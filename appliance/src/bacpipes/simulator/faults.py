@@ -150,6 +150,16 @@ def _no_rpm(on: bool) -> Callable[[Target, Arguments], None]:
     return act
 
 
+def _no_cov(on: bool) -> Callable[[Target, Arguments], None]:
+    def act(target: Target, arguments: Arguments) -> None:
+        _none("no-cov", arguments)
+        target.device.faults.no_cov = on
+        if on:
+            target.device.forget_subscriptions()
+
+    return act
+
+
 def _small_apdu(target: Target, arguments: Arguments) -> None:
     size = _one("small-apdu", arguments, "at most one size in octets") if arguments else str(SMALL_APDU)
     target.device.limit_apdu(int(_number(size, "size", SMALLEST_APDU, 1476)))
@@ -266,6 +276,7 @@ Action = Callable[[Target, Arguments], None]
 _ACTIONS: dict[str, tuple[Action, Action]] = {
     "silent": (_silent(True), _silent(False)),
     "no-rpm": (_no_rpm(True), _no_rpm(False)),
+    "no-cov": (_no_cov(True), _no_cov(False)),
     "small-apdu": (_small_apdu, _any_size),
     "late": (_late, _prompt),
     "unreliable": (_unreliable, _reliable),

@@ -29,6 +29,7 @@ KINDS: dict[str, Kind] = {
     for kind in (
         Kind("silent", False, "DEVICE", "answers nothing at all"),
         Kind("no-rpm", False, "DEVICE", "rejects ReadPropertyMultiple"),
+        Kind("no-cov", False, "DEVICE", "rejects SubscribeCOV, and forgets its subscriptions"),
         Kind("small-apdu", False, "DEVICE [480]", "takes and gives no more octets at a time, without segmentation"),
         Kind("late", False, "DEVICE SECONDS", "does as it is told at once, and answers late"),
         Kind("unreliable", True, "POINT [no-sensor]", "fault flag, reliability as named, value stands still"),

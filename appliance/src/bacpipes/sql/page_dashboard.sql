@@ -4,7 +4,8 @@ WITH recent AS (
     FROM reading WHERE time > now() - interval '5 minutes' AND time <= now()
 ), mine AS MATERIALIZED (
     SELECT p.id, p.enabled, coalesce(p.haystack_name, d.device_id || ' ' || p.object_type || ':' || p.object_instance)
-           AS name, v.time, v.quality, p.interval_seconds
+           AS name, v.time, v.quality,
+           CASE WHEN p.cov THEN greatest(p.interval_seconds, %(cov_poll)s) ELSE p.interval_seconds END AS interval_seconds
     FROM point p JOIN device d ON d.id = p.device LEFT JOIN last_value v ON v.point_id = p.id
     WHERE d.site_id = %(site)s
 ), stale AS (

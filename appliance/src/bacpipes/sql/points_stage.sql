@@ -25,6 +25,8 @@ CREATE TEMPORARY TABLE points_stage (
     publish          text,
     deadband         double precision,
     heartbeat_seconds integer,
+    cov              boolean NOT NULL,
+    poll_priority    text,
     topic            text,
     line             integer NOT NULL
 ) ON COMMIT DROP

@@ -35,8 +35,14 @@ LOOK_WITHIN = 30.0  # seconds for a priority array, behind whatever the device i
 class LocalApi:
     """The routes, and the discovery that they start."""
 
-    def __init__(self, settings: Settings, client: BacnetClient, mqtt: Callable[[], MqttClient | None]) -> None:
-        self._settings, self._client, self._mqtt = settings, client, mqtt
+    def __init__(
+        self,
+        settings: Settings,
+        client: BacnetClient,
+        mqtt: Callable[[], MqttClient | None],
+        told: Callable[[], dict[str, Any]],
+    ) -> None:
+        self._settings, self._client, self._mqtt, self._told = settings, client, mqtt, told
         self._survey = Survey(client)
 
     @property
@@ -70,7 +76,7 @@ class LocalApi:
                 "remedy": mqtt.remedy,
             }
         bacnet = {"address": self._settings.bacnet_address, "deviceId": self._settings.bacnet_device_id}
-        return JSONResponse({"broker": broker, "bacnet": bacnet, "discovering": self._survey.running})
+        return JSONResponse({"broker": broker, "bacnet": bacnet, "discovering": self._survey.running} | self._told())
 
     async def _priority_array(self, request: Request) -> Response:
         """Present value and the sixteen slots of a point's object, read from the device now."""

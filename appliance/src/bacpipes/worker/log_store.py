@@ -64,10 +64,12 @@ async def last_slots(connection: Connection, phase_of: Callable[[int], float]) -
 
 
 def merge(batches: Iterable[Batch]) -> list[Batch]:
-    """Polls of one slot share a log row, so that the log stays short however many devices there are."""
-    slots: dict[tuple[int, int], Batch] = {}
+    """Polls of one slot share a log row, so that the log stays short however many devices there are; what was told by
+    COV has one of its own."""
+    slots: dict[tuple[int, int, bool], Batch] = {}
     for batch in batches:
-        slot = slots.setdefault((batch.interval, batch.cycle), Batch(batch.interval, batch.cycle, 0, phase=batch.phase))
+        key = (batch.interval, batch.cycle, batch.duration > 0)
+        slot = slots.setdefault(key, Batch(batch.interval, batch.cycle, 0, phase=batch.phase))
         slot.duration = max(slot.duration, batch.duration)
         slot.readings += batch.readings
         slot.gaps += batch.gaps

@@ -1,9 +1,9 @@
 """Polls one device for ever: each interval's points in each slot of the grid, or a recorded gap."""
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 
 from bacpipes.bacnet import BacnetError, NoAnswerError
 from bacpipes.events import first_of
@@ -11,16 +11,21 @@ from bacpipes.log import Transition, get_logger
 from bacpipes.points import Device, Point
 from bacpipes.reading import Batch, Gap, Reading, to_datetime
 from bacpipes.worker.breaker import Breaker
+from bacpipes.worker.cov import CovWatch
 from bacpipes.worker.grid import Grid
+from bacpipes.worker.moments import Moments
 from bacpipes.worker.reader import DeviceReader, failures
 
 logger = get_logger(__name__)
 
-STILL_RUNNING = "the previous poll was still running"
+STILL_RUNNING = "the previous poll was still running"  # both also in sql/doctor_behind.sql
+BEHIND = "reads are left out"
+SHED = "the device is too slow: left out for what goes first"
+CALM = 10  # polls that end in time, before a device that was too slow is said to keep up
 NO_ANSWER = "no answer from the device"
 SILENT = "silent device: it is probed until it answers"  # also in sql/doctor_*.sql
 INSTANT = 0.001  # seconds; a slot's end is not part of it
-_CLASH = 1000  # ms
+BACK = 90.0  # seconds that the clock may be set back, and the slots that were polled already are waited out
 _LONGEST_WAIT = 5.0  # seconds; so that a clock that was set is noticed
 
 
@@ -31,9 +36,14 @@ class DevicePoller:
     """
 
     def __init__(
-        self, reader: DeviceReader, phase_of: Callable[[int], float], deliver: Callable[[Batch], None]
+        self,
+        reader: DeviceReader,
+        phase_of: Callable[[int], float],
+        deliver: Callable[[Batch], None],
+        watch: Callable[..., CovWatch],
     ) -> None:
         self._reader = reader
+        self.cov = watch(reader.probe, self._told)
         self._phase_of = phase_of
         self._deliver = deliver
         self._groups: dict[int, list[Point]] = {}
@@ -41,10 +51,13 @@ class DevicePoller:
         self._finishing = False
         self._health = Transition(logger, "device does not answer", device=reader.device.device_id)
         self._keeping_up = Transition(logger, "device is too slow for its interval", device=reader.device.device_id)
-        self._breaker = Breaker(reader.probe, self._health.recovered)
+        self._breaker = Breaker(reader.probe, self._back)
         self.polled: dict[int, int] = {}
-        self._under_way: int | None = None
-        self._latest = 0  # time of the newest reading, ms since the epoch
+        self.reads_shed = 0
+        self._under_way: set[int] = set()  # intervals
+        self._calm = CALM  # polls in a row that ended in time
+        self._read_last: dict[int, int] = {}  # point id → cycle, while reads are left out
+        self._moments = Moments()
 
     @property
     def device(self) -> Device:
@@ -54,12 +67,16 @@ class DevicePoller:
     @property
     def finished(self) -> dict[int, int]:
         """``polled`` without the poll that is under way."""
-        return {i: cycle - 1 if i == self._under_way else cycle for i, cycle in self.polled.items()}
+        return {i: cycle - 1 if i in self._under_way else cycle for i, cycle in self.polled.items()}
 
     @property
     def silent(self) -> bool:
         """True where the latest poll had no answer, and no probe since."""
         return self._health.failing
+
+    async def answers(self) -> bool:
+        """Ask the device whether it is there."""
+        return await self._reader.probe()
 
     @property
     def quarantined(self) -> dict[str, str]:
@@ -69,10 +86,11 @@ class DevicePoller:
     def update(self, points: Sequence[Point]) -> None:
         """Poll these points from now on."""
         groups: dict[int, list[Point]] = {}
-        for point in points:
+        for point in sorted(points, key=lambda point: point.rank):  # of one rank in their own order
             groups.setdefault(point.interval, []).append(point)
         self._groups = groups
         self.polled = {interval: cycle for interval, cycle in self.polled.items() if interval in groups}
+        self.cov.update(points)
         self._changed.set()
 
     def finish(self) -> None:
@@ -96,15 +114,17 @@ class DevicePoller:
     def _grid(self, interval: int) -> Grid:
         return Grid(interval, self._phase_of(interval))
 
-    def _next(self) -> tuple[int, float]:
+    def _next(self, shorter_than: float = math.inf) -> tuple[int, float]:
         """The interval whose slot comes first, and when; one that was never polled is due at once."""
         now = time.time()
         dues = {}
         for interval in self._groups:
+            if interval >= shorter_than:
+                continue
             grid = self._grid(interval)
             last = self.polled.get(interval)
-            if last is not None and last > grid.cycle(now) + 1:
-                last = self.polled[interval] = grid.cycle(now)  # the clock was set back: go on from here
+            if last is not None and grid.start(last) - now > max(BACK, interval):
+                last = self.polled[interval] = grid.cycle(now)  # the clock was set back by far: go on from here
             dues[interval] = now if last is None else grid.start(last + 1)
         if not dues:
             return 0, now + _LONGEST_WAIT
@@ -115,45 +135,101 @@ class DevicePoller:
         began = time.time()
         cycle = grid.cycle(began)
         gaps = self._missed(grid, cycle, points)
+        points = self.cov.asked(points, cycle - 1, cycle)
         self.polled[interval] = cycle
-        self._under_way = interval
+        if not points:
+            if gaps:
+                self._deliver(Batch(interval, cycle, 0, [], gaps, grid.phase))
+            return
+        self._under_way.add(interval)
         if self._breaker.open:
             readings = failures(points, NoAnswerError(SILENT))
         else:
-            readings = await self._read(points)
+            readings = await self._read(self._in_order(points), grid, cycle)
             self._note_health()
-        self._under_way = None
+            gaps += self._shed(grid, cycle, points, readings)
+            if not self._reader.silent:
+                self.cov.polled(readings)
+        self._under_way.discard(interval)
         duration = int((time.time() - began) * 1000)
-        self._deliver(Batch(interval, cycle, max(0, duration), self._apart(readings), gaps, grid.phase))
+        self.cov.flush()  # it was told before
+        self._deliver(Batch(interval, cycle, max(1, duration), self._moments.apart(readings), gaps, grid.phase))
 
-    def _apart(self, readings: list[Reading]) -> list[Reading]:
-        """A point has one row a millisecond: two polls that end in the same one must not share it."""
-        shift = self._latest + 1 - min(reading.at for reading in readings)
-        if 0 < shift <= _CLASH:  # more is a clock that was set back
-            readings = [replace(reading, at=reading.at + shift) for reading in readings]
-        self._latest = max(reading.at for reading in readings)
-        return readings
+    def _told(self, readings: list[Reading]) -> None:
+        """What the device told by itself becomes rows in the slot of this moment, beside those of the polls."""
+        groups: dict[int, list[Reading]] = {}
+        intervals = {point.id: interval for interval, points in self._groups.items() for point in points}
+        for reading in readings:
+            if (interval := intervals.get(reading.point_id)) is not None:
+                groups.setdefault(interval, []).append(reading)
+        for interval, told in groups.items():
+            grid = self._grid(interval)
+            cycle = grid.cycle(min(reading.at for reading in told) / 1000)
+            self._deliver(Batch(interval, cycle, 0, self._moments.apart(told), [], grid.phase))
 
-    async def _read(self, points: Sequence[Point]) -> list[Reading]:
+    def _back(self) -> None:
+        """A probe was answered."""
+        self._health.recovered()
+        self.cov.found()
+
+    async def _read(self, points: Sequence[Point], grid: Grid, cycle: int) -> list[Reading]:
+        """What can be read until the next slot begins; shorter intervals that fall due meanwhile go in between."""
+
+        async def between() -> None:
+            while not self._finishing:
+                interval, due = self._next(shorter_than=grid.interval)
+                if due > time.time() or interval in self._under_way:
+                    return
+                await self._poll(interval)
+
         try:
-            return await self._reader.read(points)
+            return await self._reader.read(points, grid.start(cycle + 1), between)
         except Exception as error:  # a fault of ours must not end the polling of a device in silence
             logger.exception("poll failed unexpectedly", device=self.device.device_id)
             return failures(points, BacnetError(f"internal error: {type(error).__name__}"))
 
+    def _in_order(self, points: Sequence[Point]) -> Sequence[Point]:
+        """What goes first: by rank; where reads are left out, of one rank what was read longest ago."""
+        if not self._read_last:
+            return points
+        return sorted(points, key=lambda point: (point.rank, self._read_last.get(point.id, 0)))
+
+    def _shed(self, grid: Grid, cycle: int, points: Sequence[Point], readings: Sequence[Reading]) -> list[Gap]:
+        """What the poll left out, as a gap of this slot; said once."""
+        found = {reading.point_id for reading in readings}
+        if len(found) == len(points):
+            self._calm += 1
+            if self._calm == CALM:
+                self._keeping_up.recovered()
+                self._read_last = {}
+            return []
+        self._calm = 0
+        self._keeping_up.failed(BEHIND, interval=grid.interval)
+        self._read_last |= dict.fromkeys(found, cycle)
+        self.reads_shed += len(points) - len(found)
+        return [gap(grid, cycle, cycle + 1, [point.id for point in points if point.id not in found], SHED)]
+
+    @property
+    def behind(self) -> bool:
+        """True where the device can't keep up, or could not a moment ago."""
+        return self._keeping_up.failing
+
     def _missed(self, grid: Grid, cycle: int, points: Sequence[Point]) -> list[Gap]:
         last = self.polled.get(grid.interval)
         if last is None or cycle <= last + 1:
-            self._keeping_up.recovered()
             return []
-        self._keeping_up.failed(STILL_RUNNING, interval=grid.interval)
-        return [gap(grid, last + 1, cycle, [point.id for point in points], STILL_RUNNING)]
+        self._calm = 0
+        self._keeping_up.failed(BEHIND, interval=grid.interval)
+        missed = self.cov.asked(points, last, cycle - 1)
+        return [gap(grid, last + 1, cycle, [point.id for point in missed], STILL_RUNNING)] if missed else []
 
     def _note_health(self) -> None:
         if self._reader.silent:
             self._health.failed(NO_ANSWER)
+            self.cov.lost()
         else:
             self._health.recovered()
+            self.cov.found()
         if self._breaker.note(self._reader.silent):
             logger.warning("device is no longer polled but probed", device=self.device.device_id)
 

@@ -13,7 +13,7 @@ from bacpipes.events import first_of, unless
 from bacpipes.log import Transition, get_logger
 from bacpipes.metrics import WorkerMetrics
 from bacpipes.mqtt.client import MqttClient, NotConnectedError
-from bacpipes.payload import encode, reading_payload
+from bacpipes.payload import ReadingPayloads, encode
 from bacpipes.points.directory import Directory
 from bacpipes.reading import Batch, Reading
 from bacpipes.settings import Settings
@@ -36,6 +36,7 @@ class Publisher:
 
     def __init__(self, settings: Settings, directory: Directory, metrics: WorkerMetrics, client: MqttClient) -> None:
         self._settings, self._directory, self._metrics, self.client = settings, directory, metrics, client
+        self._payloads = ReadingPayloads()
         self._news = asyncio.Event()
         self._connection: Connection | None = None
         self._database = Transition(logger, "publisher's database")
@@ -152,7 +153,7 @@ class Publisher:
         for reading in readings:
             point = self._directory.get(reading.point_id)
             if point is not None and point.topic is not None:
-                messages.append((point.topic, reading_payload(point, reading)))
+                messages.append((point.topic, self._payloads.encode(point, reading)))
         return messages
 
     async def _trim(self, connection: Connection) -> None:

@@ -3,9 +3,10 @@
 Whatever happens, every point that was asked for comes back as a reading: a value, or the reason why there is none.
 """
 
+import asyncio
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -38,6 +39,9 @@ _SMALLEST_APDU = 480  # where the device's own limit is not known: what fits eve
 BUSY = "aborted"  # a device that aborts the read of a single point has too much to do; the point is not at fault
 PATIENCE = 9  # requests in a row without an answer, where one mute object is looked for (halving 63 points takes 7)
 
+NO_FLAGS = (False, False, False, False)
+_MISSING: Any = object()
+
 Properties = dict[tuple[ObjectId, str], Any]
 
 
@@ -53,14 +57,23 @@ class Facts:
     read_multiple: bool = True
 
 
+async def _nothing() -> None:
+    """Between two requests, where nobody else waits."""
+
+
 class DeviceReader:
     """Polls one device; remembers what it learned about it (``read_multiple``, ``batch`` in points a request)."""
 
     def __init__(
-        self, client: BacnetClient, device: Device, on_learnt: Callable[[Facts], None] = lambda _facts: None
+        self,
+        client: BacnetClient,
+        device: Device,
+        on_learnt: Callable[[Facts], None] = lambda _facts: None,
+        parallel: int = 1,
     ) -> None:
         self._client = client
         self._on_learnt = on_learnt
+        self._parallel = parallel  # requests at once
         self.device = device
         self.read_multiple = device.read_multiple
         self.batch = _batch(device.max_apdu or _SMALLEST_APDU)
@@ -73,25 +86,53 @@ class DeviceReader:
         self._suspects: list[tuple[Point, str | None]] = []  # of this poll
         self.quarantine = Quarantine(device)
 
-    async def read(self, points: Sequence[Point]) -> list[Reading]:
-        """One reading for each point, in their order; times are when the answer came."""
+    async def read(
+        self, points: Sequence[Point], until: float = math.inf, between: Callable[[], Awaitable[None]] = _nothing
+    ) -> list[Reading]:
+        """A reading for each point, in their order; times are when the answer came.
+
+        ``between`` is awaited between two requests, and may read others meanwhile. Points whose turn has not come
+        ``until`` then (seconds since the epoch) are left out; one request is always made.
+        """
+        outer = (self._patience, self._suspects)
         self._silent, self._patience, self._suspects = None, PATIENCE, []
+        try:
+            return await self._read(points, until, between)
+        finally:
+            self._patience, self._suspects = outer
+
+    async def _read(
+        self, points: Sequence[Point], until: float, between: Callable[[], Awaitable[None]]
+    ) -> list[Reading]:
         await self._learn()
         todo = self.quarantine.sort(points)
         found: dict[int, Reading] = {}
         remaining = todo.together
         while remaining:
             size = self.batch if self.read_multiple else 1
-            batch, remaining = remaining[:size], remaining[size:]
-            found |= {reading.point_id: reading for reading in await self._read_batch(batch)}
+            some, remaining = remaining[: size * self._parallel], remaining[size * self._parallel :]
+            batches = [some[first : first + size] for first in range(0, len(some), size)]
+            for readings in await asyncio.gather(*map(self._read_batch, batches)):
+                found |= {reading.point_id: reading for reading in readings}
+            if remaining or todo.alone:
+                await between()
+            if self._late(until):
+                break
         for point in todo.alone:
+            if self._late(until) and found:
+                break
             found[point.id] = await self._read_alone(point)
         if self._silent is None:
             self._alive = False  # whatever made it fall silent is found, or over
         if any(reading.value is not None for reading in found.values()):  # else it is the device's fault
             for point, reason in self._suspects:
                 self.quarantine.add(point, reason)
-        return [found.get(point.id) or _bad(point, todo.waiting[point.id]) for point in points]
+        found |= {key: _bad(key, reason) for key, reason in todo.waiting.items()}
+        return [found[point.id] for point in points if point.id in found]
+
+    def _late(self, until: float) -> bool:
+        """Is the time up, with a device that answers? Of one that does not, the rest is known without asking."""
+        return self._silent is None and time.time() >= until
 
     async def probe(self) -> bool:
         """Does the device answer at all? Then a poll that has no answer is looked into: one object may be mute."""
@@ -231,7 +272,7 @@ class DeviceReader:
 
     async def _judge(self, points: list[Point], answers: Properties) -> list[Reading]:
         at = time.time_ns() // 1_000_000
-        faulty = [point for point in points if flag_names(answers.get((_object_id(point), FLAGS))) & {"fault"}]
+        faulty = [point for point in points if _is_faulty(answers.get((_object_id(point), FLAGS)))]
         if faulty:
             answers |= await self._reliabilities(faulty)
         return [judge(point, at, answers) for point in points]
@@ -254,7 +295,11 @@ def judge(point: Point, at: int, answers: Properties) -> Reading:
     the field; in alarm → good: the value is true (ASHRAE 135, Status_Flags, clause 12).
     """
     object_id = _object_id(point)
-    value = answers.get((object_id, VALUE), MalformedError("the answer does not name this object"))
+    value = answers.get((object_id, VALUE), _MISSING)
+    if type(value) is float and answers.get((object_id, FLAGS)) == NO_FLAGS and math.isfinite(value):
+        return Reading(point.id, at, value)  # as nearly always
+    if value is _MISSING:
+        value = MalformedError("the answer does not name this object")
     if isinstance(value, BacnetError):
         return Reading(point.id, at, None, Quality.BAD, str(value))
     try:
@@ -273,6 +318,10 @@ def judge(point: Point, at: int, answers: Properties) -> Reading:
     return Reading(point.id, at, number)
 
 
+def _is_faulty(flags: Any) -> bool:
+    return flags is not None and flags != NO_FLAGS and "fault" in flag_names(flags)
+
+
 def flag_names(flags: Any) -> set[str]:
     """The status flags that are set; empty where the device did not send them."""
     names = ("in-alarm", "fault", "overridden", "out-of-service")
@@ -286,11 +335,11 @@ def flag_names(flags: Any) -> set[str]:
 
 def failures(points: Sequence[Point], error: BacnetError) -> list[Reading]:
     """A failed reading for each point, now."""
-    return [_bad(point, str(error)) for point in points]
+    return [_bad(point.id, str(error)) for point in points]
 
 
-def _bad(point: Point, reason: str) -> Reading:
-    return Reading(point.id, time.time_ns() // 1_000_000, None, Quality.BAD, reason)
+def _bad(point_id: int, reason: str) -> Reading:
+    return Reading(point_id, time.time_ns() // 1_000_000, None, Quality.BAD, reason)
 
 
 def _halves(points: list[Point]) -> tuple[list[Point], list[Point]]:

@@ -48,6 +48,9 @@ class Shipper:
         self._pace = Pace(settings.ship_rate)
         self._compare_all = False  # the log has a hole: history has to fill in
         self._compare_now = asyncio.Event()
+        self.shipped_at: datetime | None = None  # when readings went to central the last time
+        self.waiting: int | None = None  # batches that central does not have yet; None: not known yet
+        self.oldest: datetime | None = None  # of these
         self._look_at = self._lag_at = self._ship_at = self._audit_at = 0.0
         self._audit_sent = -1
 
@@ -133,6 +136,7 @@ class Shipper:
         if time.monotonic() >= self._lag_at or not shipped.batches:
             await self._note_lag(site)
         if shipped.readings:
+            self.shipped_at = datetime.now(UTC)
             await self._pace.keep(shipped.readings)
         return bool(more or shipped.batches)
 
@@ -163,7 +167,7 @@ class Shipper:
 
     async def _note_lag(self, site: Connection) -> None:
         self._lag_at = time.monotonic() + LAG_EVERY
-        batches, oldest = await shipping.lag(site)
+        batches, oldest = self.waiting, self.oldest = await shipping.lag(site)
         self._metrics.ship_lag_batches.set(batches)
         self._metrics.ship_lag_seconds.set((datetime.now(UTC) - oldest).total_seconds() if oldest else 0)
 

@@ -8,7 +8,7 @@ from psycopg.types.json import Json, Jsonb
 
 from bacpipes.database import Connection, query
 from bacpipes.objects import Kind
-from bacpipes.points import Point, from_row
+from bacpipes.points import COLUMNS, Point, from_row
 from bacpipes.writes.command import Command
 from bacpipes.writes.values import same
 
@@ -81,7 +81,7 @@ async def begin(
             return
         if array:
             await connection.execute(query("hold_slot"), [point.id, command.priority, value, command.job_id])
-        if command.release_after is not None:
+        if command.release_after is not None or not array:  # what was there before is remembered in any case
             values = {"point": point.id, "slot": command.priority if array else 0, "job": command.job_id}
             values |= {"value": value, "there": there, "after": command.release_after}
             await connection.execute(query("note_release"), values)
@@ -155,7 +155,7 @@ class DueRelease:
 async def due_releases(connection: Connection) -> list[DueRelease]:
     """All releases that are to come, the earliest first."""
     cursor = await connection.execute(query("due_releases"))
-    return [DueRelease(from_row(row), *row[24:]) async for row in cursor]
+    return [DueRelease(from_row(row), *row[COLUMNS:]) async for row in cursor]
 
 
 async def is_due(connection: Connection, due: DueRelease) -> bool:

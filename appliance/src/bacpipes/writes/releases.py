@@ -130,7 +130,9 @@ class Releases:
         for gone in self._tries.keys() - self._due.keys():
             del self._tries[gone]
             self._health.pop(gone, None)
-        self._metrics.releases_pending.set(len(self._due))
+        timed = [due for due in found if due.seconds < math.inf]
+        self._metrics.releases_pending.set(len(timed))
+        self._metrics.values_remembered.set(len(found) - len(timed))
         self._metrics.releases_overdue.set(len(self._health))
 
     def _pause(self) -> float:
