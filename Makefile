@@ -9,7 +9,7 @@ FLEET  := $(CONTROLLER)/.ready
 PIP    := pip install --quiet --disable-pip-version-check
 LAB    := PATH="$(CURDIR)/$(CONTROLLER)/bin:$$PATH" PYTHONPATH=tests/lab $(CONTROLLER)/bin/python -m lab
 STAGE  := $(PYTHON) tests/stage.py
-PARTS  := rpm peers worker setpoint mqtt_publish export central live_lane page
+PARTS  := rpm peers worker setpoint mqtt_publish export central live_lane link fleet page
 
 .DEFAULT_GOAL := help
 .PHONY: help demo controller test test-appliance test-roles test-lab test-faults lab lab-down lab-status bench lint lint-roles lock clean

@@ -10,14 +10,13 @@ from bacpipes.errors import InputError
 from bacpipes.haystack import BadNameError, normalise
 from bacpipes.objects import MAX_INSTANCE, OBJECT_TYPES, Kind
 from bacpipes.points import csv_file as points_csv
+from bacpipes.points.address import CellError, canonical_address
 from bacpipes.points.csv_file import PointFile, read_points, write_points
 from bacpipes.points.rows import (
     COLUMNS,
     NO_TAGS,
     TAGS,
-    CellError,
     PointRow,
-    canonical_address,
     clean_text,
     object_type_name,
     protect_text,

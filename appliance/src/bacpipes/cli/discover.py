@@ -17,9 +17,10 @@ from bacpipes.bacnet import BacnetClient
 from bacpipes.cli.points import output_file
 from bacpipes.errors import ExitCode, InputError
 from bacpipes.objects import MAX_INSTANCE
+from bacpipes.points.address import CellError, canonical_address
 from bacpipes.points.csv_file import write_points
 from bacpipes.points.report import counted
-from bacpipes.points.rows import CellError, PointRow, canonical_address, protect_text
+from bacpipes.points.rows import PointRow, protect_text
 from bacpipes.settings import SECRETS_DIRECTORY, Settings, load_settings
 
 MAX_ADDRESSES = 4096

@@ -4,7 +4,6 @@ The CSV file and the import from an earlier BacPipes both come through here.
 """
 
 import difflib
-import ipaddress
 import math
 import re
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ from functools import lru_cache
 
 from bacpipes.haystack import FIELDS, SETPOINT, BadNameError, normalise
 from bacpipes.objects import MAX_INSTANCE, OBJECT_TYPES, Kind
+from bacpipes.points.address import CellError, canonical_address
 
 # The header of a points file, in the order in which it is written; any order is read.
 COLUMNS = (
@@ -35,15 +35,11 @@ MAX_STATES = 2**31 - 1
 MAX_WRITES, MAX_SECONDS = 10_000, 86_400  # a minute; of a minimum time or a heartbeat
 POLICIES = ("every", "change")  # which readings are published: docs/publishing.md
 POLL_PRIORITIES = ("high", "normal", "low")
-BACNET_PORT = 47808
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _WHOLE = re.compile(r"[0-9]{1,18}")
 _REAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
 _BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-_IP = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+")
-_PORT = re.compile(r"[0-9]{1,5}")
-_ROUTED = re.compile(r"([0-9]{1,5}):([0-9]{1,3}|0x(?:[0-9a-fA-F]{2}){1,7}|[0-9.]+(?::[0-9]{1,5})?)")
 
 Key = tuple[int, str, int]  # a point's identity: device, object type, object instance
 
@@ -56,10 +52,6 @@ class Problem:
     column: str
     message: str
     warning: bool = False
-
-
-class CellError(ValueError):
-    """A cell that can't be read; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,42 +312,6 @@ def object_type_name(text: str) -> str | None:
     hyphenated = re.sub(r"(?<=[a-z])(?=[A-Z])", "-", text.strip())
     name = re.sub(r"[\s_-]+", "-", hyphenated).lower()
     return name if name in OBJECT_TYPES else None
-
-
-@lru_cache(maxsize=65536)
-def canonical_address(text: str) -> str:
-    """A device's address as bacpypes3 writes it (without BACnet's own port); raise `CellError` where it is none.
-
-    ``ip``, ``ip:port`` or, behind a router, ``network:mac``. Host names are refused, so that nothing is looked up.
-    """
-    if _IP.fullmatch(text.partition(":")[0]):
-        return _ip_address(text, text)
-    if not (match := _ROUTED.fullmatch(text)):
-        raise CellError(f"{text!r} is not ip, ip:port or network:mac (as 10.0.0.5, 10.0.0.5:47809 or 2001:12)")
-    if not 1 <= int(match[1]) <= 65534:
-        raise CellError(f"{text!r}: a BACnet network is a number from 1 to 65534")
-    from bacpypes3.pdu import Address  # slow to import, and most files have no routed device
-
-    mac = match[2]
-    if "." in mac:
-        _ip_address(text, mac)
-    try:
-        return str(Address(text))
-    except ValueError as error:
-        raise CellError(f"{text!r} is not a network:mac address ({error})") from None
-
-
-def _ip_address(text: str, part: str) -> str:
-    host, colon, port = part.partition(":")
-    try:
-        ip = ipaddress.IPv4Address(host)
-    except ValueError as error:
-        raise CellError(f"{text!r} is not an IPv4 address ({error})") from None
-    if ip.is_unspecified or ip.is_multicast or ip == ipaddress.IPv4Address("255.255.255.255"):
-        raise CellError(f"{text!r} is not the address of one device")
-    if colon and (not _PORT.fullmatch(port) or not 1 <= int(port) <= 65535):
-        raise CellError(f"{text!r}: a port is a number from 1 to 65535")
-    return f"{ip}:{int(port)}" if port and int(port) != BACNET_PORT else str(ip)
 
 
 def _address(reader: _Reader) -> str:

@@ -20,7 +20,7 @@ from bacpipes.discovery import Scope
 from bacpipes.errors import BacpipesError, UnavailableError
 from bacpipes.mqtt.client import MqttClient
 from bacpipes.points import find_point
-from bacpipes.points.rows import CellError, canonical_address
+from bacpipes.points.address import CellError, canonical_address
 from bacpipes.settings import Settings
 from bacpipes.worker.survey import Survey
 from bacpipes.writes import writer
