@@ -1,6 +1,7 @@
 """What a viewer and an operator do, in a real browser, against the real appliance with the simulated building."""
 
 import asyncio
+import re
 from typing import Any
 
 import httpx
@@ -69,6 +70,21 @@ async def test_a_trend_is_drawn_and_exported(browser: Browser, site: Site, expor
         text = await text_of(download)
         assert text.startswith("time,haystack_name")
         assert "duxton.ahu.1.sensor.temp.air.supply.actual" in text
+
+
+async def test_a_trend_goes_over_any_range(browser: Browser, site: Site, exporter: Exporter, people: None) -> None:
+    point = site.one("SELECT id FROM point WHERE topic = %s", SENSOR_TOPIC)[0]
+    async with visit(browser, exporter, "vera") as window:
+        page = await window.open(f"/monitor?points={point}")
+        await page.get_by_label("Range").click()
+        await page.get_by_role("option", name="from … to").click()
+        await page.get_by_label("From", exact=True).fill("2020-01-01T00:00")
+        await page.get_by_label("To", exact=True).fill("2020-01-02T00:00")
+        await expect(page.locator("[data-trend]")).to_have_text("No data in this range.")
+        link = page.get_by_role("link", name="JSON")
+        await expect(link).to_have_attribute("href", re.compile("start=2019-12-31T16%3A00"))  # the site's zone is UTC+8
+        await page.get_by_label("To", exact=True).fill("2019-01-02T00:00")
+        await expect(page.locator("[data-trend]")).to_contain_text("start does not lie before end")
 
 
 async def test_a_write_and_its_release(browser: Browser, site: Site, exporter: Exporter, people: None) -> None:
