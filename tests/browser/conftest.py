@@ -20,18 +20,18 @@ from site_parts import Site
 PEOPLE = {"vera": Role.VIEWER, "otto": Role.OPERATOR, "anna": Role.ADMIN}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def url(postgres: EmbeddedPostgres) -> object:
     yield from database_from(postgres, "migrated")
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
+@pytest_asyncio.fixture(scope="package", loop_scope="session")
 async def browser() -> AsyncIterator[Browser]:
     async with chromium() as found:
         yield found
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
+@pytest_asyncio.fixture(scope="package", loop_scope="session")
 async def site(url: str, broker: EmbeddedBroker, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
     async with Site(make_settings(url, tmp_path_factory.mktemp("state")), broker) as site:
         site.start_worker()
@@ -39,7 +39,7 @@ async def site(url: str, broker: EmbeddedBroker, tmp_path_factory: pytest.TempPa
         yield site
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
+@pytest_asyncio.fixture(scope="package", loop_scope="session")
 async def exporter(site: Site) -> AsyncIterator[Exporter]:
     found = Exporter(site.settings)
     await asyncio.to_thread(found.__enter__)
@@ -49,14 +49,14 @@ async def exporter(site: Site) -> AsyncIterator[Exporter]:
         await asyncio.to_thread(found.__exit__)
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
+@pytest_asyncio.fixture(scope="package", loop_scope="session")
 async def people(site: Site, first_admin: str) -> None:
     async with await connect(site.settings, "test") as connection:
         for name, role in PEOPLE.items():
             await users.add(connection, name, role, PASSWORD, "test")
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
+@pytest_asyncio.fixture(scope="package", loop_scope="session")
 async def first_admin(browser: Browser, site: Site, exporter: Exporter) -> str:
     """The first run, by its one-time token."""
     async with await connect(site.settings, "test") as connection:

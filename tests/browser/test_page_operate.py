@@ -1,6 +1,7 @@
 """What a viewer and an operator do, in a real browser, against the real appliance with the simulated building."""
 
 import asyncio
+import re
 from typing import Any
 
 import httpx
@@ -71,6 +72,21 @@ async def test_a_trend_is_drawn_and_exported(browser: Browser, site: Site, expor
         assert "duxton.ahu.1.sensor.temp.air.supply.actual" in text
 
 
+async def test_a_trend_goes_over_any_range(browser: Browser, site: Site, exporter: Exporter, people: None) -> None:
+    point = site.one("SELECT id FROM point WHERE topic = %s", SENSOR_TOPIC)[0]
+    async with visit(browser, exporter, "vera") as window:
+        page = await window.open(f"/monitor?points={point}")
+        await page.get_by_label("Range").click()
+        await page.get_by_role("option", name="from … to").click()
+        await page.get_by_label("From", exact=True).fill("2020-01-01T00:00")
+        await page.get_by_label("To", exact=True).fill("2020-01-02T00:00")
+        await expect(page.locator("[data-trend]")).to_have_text("No data in this range.")
+        link = page.get_by_role("link", name="JSON")
+        await expect(link).to_have_attribute("href", re.compile("start=2019-12-31T16%3A00"))  # the site's zone is UTC+8
+        await page.get_by_label("To", exact=True).fill("2019-01-02T00:00")
+        await expect(page.locator("[data-trend]")).to_contain_text("start does not lie before end")
+
+
 async def test_a_write_and_its_release(browser: Browser, site: Site, exporter: Exporter, people: None) -> None:
     async with visit(browser, exporter, "otto") as window:
         written = len(site.building.writes)
@@ -123,7 +139,7 @@ async def test_a_value_is_given_back_in_time_and_by_the_stop(
         page = await window.open("/monitor")
         await write(page, "66", "0.1")
         await expect(page.locator("[data-result]")).to_contain_text("read back 66")
-        await until(lambda: setpoint.slot(8) is None, "the release in time")
+        await until(lambda: setpoint.slot(8) is None, "the release in time", within=60)
         page = await window.open("/monitor")
         await write(page, "67", "60")
         await expect(page.locator("[data-result]")).to_contain_text("read back 67")
@@ -132,7 +148,7 @@ async def test_a_value_is_given_back_in_time_and_by_the_stop(
         await page.get_by_label("Reason").fill("a coil froze")
         await page.get_by_role("button", name="Yes, stop").click()
         await expect(page.locator("[data-stop]")).to_contain_text("by page:otto: a coil froze.")
-        await until(lambda: setpoint.slot(8) is None, "the release by the stop")
+        await until(lambda: setpoint.slot(8) is None, "the release by the stop", within=60)
         page = await window.open("/")
         await expect(page.locator("[data-finding]").first).to_contain_text("Writes are stopped since")
         page = await window.open("/monitor")

@@ -9,6 +9,7 @@ from browser_parts import text_of, visit
 from exporter_parts import Exporter
 from mqtt_parts import until
 from site_parts import AHU, SENSOR_TOPIC, SETPOINT_TOPIC, Site
+from site_parts import SETPOINT as SETPOINT_OBJECT
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 SETPOINT = "Return air humidity setpoint"
@@ -81,6 +82,35 @@ async def test_a_field_is_cleared_in_many_points_at_once(
         await page.locator("[data-save]").click()
         await expect(page.get_by_text("Saved: 2 points changed.")).to_be_visible()
     assert site.one(chosen, names) == (2, 2)
+
+
+async def test_a_points_file_goes_out_and_in_with_its_difference_first(
+    browser: Browser, site: Site, exporter: Exporter, people: None
+) -> None:
+    units = "SELECT units FROM point WHERE topic = %s"
+    (before,) = site.one(units, SETPOINT_TOPIC)
+    async with visit(browser, exporter, "anna") as window:
+        page = await window.open("/points")
+        async with page.expect_download() as download:
+            await page.get_by_role("button", name="Export").click()
+        text = await text_of(download)
+        (line,) = (line for line in text.splitlines() if f",analog-value,{SETPOINT_OBJECT['objectInstance']}," in line)
+        await page.get_by_role("button", name="Import").click()
+        report, take = page.locator("[data-report]"), page.locator(".q-dialog").get_by_role("button", name="Import")
+
+        async def upload(content: str) -> None:
+            file = {"name": "points.csv", "mimeType": "text/csv", "buffer": content.encode()}
+            await page.set_input_files(".q-dialog input[type=file]", [file])  # type: ignore[list-item]
+
+        await upload(text.replace(",analog-value,", ",analogue-value,"))
+        await expect(report).to_contain_text("Refused; nothing was changed.")
+        await expect(take).to_be_disabled()
+        await upload(text.replace(line, line.replace(f",{before},", ",percent of it,")))
+        await expect(report).to_contain_text(f"units: {before} → percent of it")
+        assert site.one(units, SETPOINT_TOPIC) == (before,)
+        await take.click()
+        await until(lambda: site.one(units, SETPOINT_TOPIC) == ("percent of it",), "the imported units")
+    site.database.execute("UPDATE point SET units = %s WHERE topic = %s", [before, SETPOINT_TOPIC])
 
 
 async def test_from_discovery_to_a_published_point(

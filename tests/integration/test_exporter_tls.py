@@ -16,6 +16,8 @@ from cryptography import x509
 from bacpipes import users
 from bacpipes.cli.health import health
 from bacpipes.database import connect
+from bacpipes.doctor import Level, examine
+from bacpipes.embedded import free_port
 from bacpipes.exporter.certificate import ServerCertificate
 from bacpipes.settings import Settings
 from bacpipes.tokens import Role
@@ -110,6 +112,13 @@ def test_a_rotated_certificate_is_taken_over_and_a_bad_one_is_not(
     wait_for(lambda: shown(exporter.port) == serial(new))
     reasons = httpx.get(f"{exporter.url}/readyz", verify=trusting(authority)).json()["reasons"]
     assert not any(one["component"] == "certificate" for one in reasons)
+
+
+async def test_the_doctor_finds_it_from_another_container(settings: Settings, exporter: Exporter) -> None:
+    # whose environment tells nothing of the exporter's certificate
+    for port, level in ((exporter.port, Level.OK), (free_port(), Level.PROBLEM)):
+        found = await examine(settings.model_copy(update={"http_port": port}))
+        assert [one.level for one in found if one.subject == "exporter"] == [level]
 
 
 def test_an_expired_certificate_is_served_and_said(settings: Settings, authority: Authority, tmp_path: Path) -> None:

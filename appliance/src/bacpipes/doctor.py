@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
+from http.client import HTTPException
 from typing import Any
 
 import psycopg
@@ -227,9 +228,14 @@ async def _worker(settings: Settings) -> list[Finding]:
 
 
 async def _exporter(settings: Settings) -> list[Finding]:
-    scheme = "http" if settings.http_certificate is None else "https"
-    url = f"{scheme}://{settings.http_host}:{settings.http_port}/healthz"
-    return await _service("exporter", url, "Start it: `bacpipes exporter`.")
+    """Over TLS too: the exporter's certificate stands in its own environment, which may be another container's."""
+    found = []
+    for scheme in ("https", "http") if settings.http_certificate is None else ("https",):
+        url = f"{scheme}://{settings.http_host}:{settings.http_port}/healthz"
+        found = await _service("exporter", url, "Start it: `bacpipes exporter`.")
+        if found[0].level is Level.OK:
+            break
+    return found
 
 
 async def _status(settings: Settings) -> dict[str, Any]:
@@ -243,7 +249,7 @@ async def _status(settings: Settings) -> dict[str, Any]:
 async def _service(subject: str, url: str, remedy: str) -> list[Finding]:
     try:
         body = await asyncio.to_thread(_get, url)
-    except OSError as error:
+    except (OSError, HTTPException) as error:
         reason = getattr(error, "reason", error)
         return [Finding(subject, Level.PROBLEM, f"does not answer at {url}: {reason}", remedy)]
     reasons = body.get("reasons", [])

@@ -83,7 +83,7 @@ def _reading_tiles(found: Overview) -> list[Tile]:
     numbers = found.numbers
     rate = overview.success_rate(numbers)
     rate_level = "" if rate is None else "good" if rate >= 99 else "warning" if rate >= 90 else "bad"
-    points = f"{numbers['enabled']} of {numbers['points']} points are read"
+    points = f"{numbers['enabled']} of {numbers['points']} points are enabled"
     return [
         Tile("Readings a minute", f"{numbers['reads'] / 5:,.0f}", f"newest {age(numbers['newest'])}"),
         Tile("Success rate", "—" if rate is None else f"{rate:.1f} %", "good reads of the last 5 minutes", rate_level),

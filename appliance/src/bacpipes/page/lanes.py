@@ -10,7 +10,7 @@ from bacpipes.points.report import counted
 
 LATE = timedelta(minutes=5)  # what has waited longer for central is worth a word
 BRIDGE_REMEDY = "Live values do not reach central meanwhile. The broker's log says why: `docker compose logs broker`."
-SLOT_REMEDY = "Central dials the site: can it reach it? At central, `bacpipes central replicate` looks after it."
+SLOT_REMEDY = "Central dials the site: can it reach it? At central, `bacpipes central subscribe` sets it up anew."
 MEGABYTE = 1e6
 
 
