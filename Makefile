@@ -9,6 +9,7 @@ FLEET  := $(CONTROLLER)/.ready
 PIP    := pip install --quiet --disable-pip-version-check
 LAB    := PATH="$(CURDIR)/$(CONTROLLER)/bin:$$PATH" PYTHONPATH=tests/lab $(CONTROLLER)/bin/python -m lab
 STAGE  := $(PYTHON) tests/stage.py
+PARTS  := rpm peers worker setpoint mqtt_publish export central live_lane page
 
 .DEFAULT_GOAL := help
 .PHONY: help demo controller test test-appliance test-roles test-lab test-faults lab lab-down lab-status bench lint lint-roles lock clean
@@ -71,9 +72,9 @@ lab-down: $(FLEET)  ## take every trace of the lab away (root)
 lab-status: $(FLEET)  ## what of the lab runs
 	$(LAB) status
 
-bench: $(READY)  ## measures worker, MQTT, export and central on this machine; docs/benchmarks.md has the figures
+bench: $(READY)  ## measures every part on this machine (PARTS="rpm export"); docs/benchmarks.md has the figures
 	@$(BIN)/python tests/setup_host.py packages
-	for part in worker mqtt_publish export central live_lane page; do PYTHONPATH=tests $(BIN)/python tests/bench/$$part.py || exit 1; done
+	for part in $(PARTS); do echo "== $$part"; PYTHONPATH=tests $(BIN)/python tests/bench/$$part.py || exit 1; done
 
 lint: $(READY)  ## style and types
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
@@ -88,4 +89,4 @@ lock: $(READY)  ## renew the hashed requirement files after a change to what the
 	$(BIN)/$(UV_LOCK) appliance/requirements.txt playbooks/requirements.in -o playbooks/requirements.txt
 
 clean:  ## remove the virtual environments and caches
-	rm -rf $(VENV) $(CONTROLLER) .pytest_cache .ruff_cache .mypy_cache
+	rm -rf $(VENV) $(CONTROLLER) .venv-bench .pytest_cache .ruff_cache .mypy_cache

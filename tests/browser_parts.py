@@ -1,5 +1,6 @@
 """A real browser for the tests of the page: Debian's Chromium, without a window."""
 
+import asyncio
 import os
 import re
 import shutil
@@ -60,9 +61,9 @@ class Visit:
         await self.page.click("button")
 
     async def open(self, path: str) -> Page:
-        """Go to a page, and wait until it is alive: its socket is there."""
+        """Go to a page, and wait until it is whole and alive: its socket is there."""
         await self.page.goto(f"{self._exporter.url}{path}")
-        await expect(self.page.locator(".content")).to_be_visible()
+        await expect(self.page.locator(".content[data-ready]")).to_be_visible()
         await self.page.wait_for_function("() => window.socket && window.socket.connected")
         return self.page
 
@@ -96,3 +97,8 @@ async def serious(page: Page) -> list[str]:
         for found in results.response["violations"]
         if found["impact"] in ("serious", "critical")
     ]
+
+
+async def text_of(download: Any) -> str:
+    """What was downloaded."""
+    return await asyncio.to_thread(Path(await (await download.value).path()).read_text)

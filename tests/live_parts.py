@@ -18,7 +18,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 import telegraf
 from bacpipes.embedded import LOOPBACK, free_port, stop, wait_for_port
-from pki import Authority
+from pki import Authority, Pair
 
 ROOT = Path(__file__).parents[1]
 ANSIBLE = ROOT / ".venv-controller" / "bin" / "ansible-playbook"
@@ -126,6 +126,7 @@ class Broker(Program):
         for name in ("data", "tls", "bridge"):
             (folder / name).mkdir()
         (folder / "tls" / "ca.pem").write_text(authority.certificate)
+        (folder / "tls" / "crl.pem").write_text(authority.revocations())
         if tls_name:
             pair = authority.server(tls_name, LOOPBACK)
             self._write("tls/server.pem", pair.certificate)
@@ -135,7 +136,6 @@ class Broker(Program):
         config = folder / "mosquitto.conf"
         text = config.read_text().replace("listener 1883", f"listener {self.plain} {LOOPBACK}")
         text = text.replace("listener 8883", f"listener {self.tls} {LOOPBACK}")
-        text = text.replace("crlfile /mosquitto/tls/crl.pem\n", "")  # tests/pki.py signs no list
         config.write_text(self._here(text) + "user root\n")
         super().__init__(folder, program, "-c", config, port=self.plain)
 
@@ -187,7 +187,7 @@ def run_telegraf(folder: Path, broker: Broker, password: str, database_url: str)
 class Client:
     """Any client of a broker, on the plain port or, with ``folder`` and ``trust``, over TLS; keeps what it hears.
 
-    ``authority`` signs its certificate.
+    ``authority`` signs its certificate, where it does not bring a ``pair`` of its own.
     """
 
     def __init__(
@@ -199,6 +199,7 @@ class Client:
         folder: Path | None = None,
         trust: Authority | None = None,
         authority: Authority | None = None,
+        pair: Pair | None = None,
         session: str = "",
     ) -> None:
         self.heard: list[tuple[str, bytes]] = []
@@ -211,8 +212,9 @@ class Client:
         self._client.max_inflight_messages_set(100)
         if folder is not None and trust is not None:
             (folder / "ca.crt").write_text(trust.certificate)
-            pair = authority.client(user).write(folder, f"client-{id(self)}") if authority else (None, None)
-            self._client.tls_set(str(folder / "ca.crt"), *(str(path) if path else None for path in pair))
+            shown = pair or (authority.client(user) if authority else None)
+            files = shown.write(folder, f"client-{id(self)}") if shown else ()
+            self._client.tls_set(str(folder / "ca.crt"), *map(str, files))
         self._client.on_connect = lambda _c, _u, _f, reason, _p: setattr(self, "reason", str(reason))
         self._client.on_disconnect = lambda *_: setattr(self, "lost", True)
         self._client.on_message = lambda _c, _u, message: self.heard.append((message.topic, bytes(message.payload)))

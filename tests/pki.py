@@ -45,6 +45,7 @@ class Authority:
         builder = _builder(self._subject, self._subject, self._key.public_key(), -DAY, 30 * DAY)
         builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         self.certificate = _pem(builder.sign(self._key, hashes.SHA256()))
+        self._revoked: list[x509.RevokedCertificate] = []
 
     def server(self, *names: str, begins: timedelta = -DAY, ends: timedelta = 30 * DAY) -> Pair:
         """A broker's certificate, made out to these host names and addresses."""
@@ -53,6 +54,20 @@ class Authority:
     def client(self, name: str = "appliance", *, begins: timedelta = -DAY, ends: timedelta = 30 * DAY) -> Pair:
         """A client's certificate."""
         return self._issue(name, ExtendedKeyUsageOID.CLIENT_AUTH, (), begins, ends)
+
+    def revoke(self, pair: Pair) -> None:
+        """From now on it stands in `revocations`."""
+        serial = x509.load_pem_x509_certificate(pair.certificate.encode()).serial_number
+        builder = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(datetime.now(UTC) - DAY)
+        self._revoked.append(builder.build())
+
+    def revocations(self) -> str:
+        """The signed list of what was revoked, as PEM text."""
+        builder = x509.CertificateRevocationListBuilder().issuer_name(self._subject)
+        builder = builder.last_update(datetime.now(UTC) - DAY).next_update(datetime.now(UTC) + 30 * DAY)
+        for one in self._revoked:
+            builder = builder.add_revoked_certificate(one)
+        return builder.sign(self._key, hashes.SHA256()).public_bytes(Encoding.PEM).decode()
 
     def _issue(
         self, name: str, usage: x509.ObjectIdentifier, names: tuple[str, ...], begins: timedelta, ends: timedelta

@@ -21,7 +21,7 @@ from bacpipes.points import importer as points_import
 from bacpipes.points.csv_file import read_points
 from bacpipes.settings import Settings
 from bacpipes.simulator.building import Building
-from bacpipes.worker.service import Worker
+from bacpipes.worker import restart
 from mqtt_parts import WITHIN, Observer, until
 
 BASE = f"127.0.{30 + os.getpid() % 200}.1"  # so that two runs on one machine do not meet
@@ -69,7 +69,7 @@ class Site:
     def start_worker(self) -> None:
         """In this process."""
         self._stop = asyncio.Event()
-        self._worker = asyncio.create_task(Worker(self.settings).run(self._stop))
+        self._worker = asyncio.create_task(restart.run(self.settings, self._stop))
 
     async def stop_worker(self) -> None:
         """Stop it as SIGTERM does; raise what it raised."""

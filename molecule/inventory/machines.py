@@ -41,14 +41,19 @@ def inventory() -> dict[str, object]:
         }
         return {"ansible_host": str(network[number]), "lxc_container_interfaces": [wire, *more]}
 
-    # the lab's own site klcc, which the scenarios `site` and `verify` onboard by the operator's playbooks
-    site = {
-        "ansible_host": str(network[22]),
-        "ansible_ssh_common_args": f"-o UserKnownHostsFile={PROJECT}/.lab/known_hosts -o StrictHostKeyChecking=yes",
-    }
+    # the lab's own central and klcc: the scenarios `central`, `site` and `verify` make them by the operator's playbooks
+    def of_the_lab(number: int) -> dict[str, object]:
+        known = PROJECT / ".lab" / "known_hosts"
+        return {
+            "ansible_host": str(network[number]),
+            "ansible_ssh_common_args": f"-o UserKnownHostsFile={known} -o StrictHostKeyChecking=yes",
+            "lxc_container_known_hosts": str(known),
+        }
+
+    lab = {"central": of_the_lab(10), "klcc": of_the_lab(22)}
     bacnet = {"name": "bacnet0", "bridge": setting("BACNET_BRIDGE", "bp-mol"), "address": "10.87.40.2/24"}
     return {
-        "_meta": {"hostvars": {"appliance": machine(41, bacnet), "second": machine(42), "klcc": site}},
+        "_meta": {"hostvars": {"appliance": machine(41, bacnet), "second": machine(42), **lab}},
         "all": {
             "vars": {
                 "ansible_user": "root",
@@ -65,6 +70,7 @@ def inventory() -> dict[str, object]:
         "machines": {"hosts": ["appliance"], "vars": {"lxc_container_memory": 4096, "lxc_container_disk": 12}},
         # what the scenario lxc_container makes, changes and removes
         "containers": {"hosts": ["second"]},
+        "served": {"hosts": ["central"]},
         "onboarded": {"hosts": ["klcc"]},
     }
 

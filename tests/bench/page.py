@@ -17,11 +17,12 @@ from pathlib import Path
 import httpx
 import psutil
 import psycopg
+from page_in_browser import measure_in_browser
 
 from bacpipes import migrate
 from bacpipes.embedded import LOOPBACK, EmbeddedPostgres, free_port, stop, wait_for_port
 from bacpipes.settings import Settings
-from exporter_parts import add_building
+from exporter_parts import add_building, add_points
 
 PASSWORD = "only for the bench"
 POINTS, DAYS, INTERVAL = 500, 30, 15
@@ -52,6 +53,7 @@ def main() -> None:
         with exporter(WITH_PAGE, environment) as (process, url):
             print(f"exporter with the page, started: {megabytes(process):.0f} MB resident")
             measure(url, process)
+            measure_in_browser(url, "bench", PASSWORD, POINTS + 3)
 
 
 def measure(url: str, process: psutil.Process) -> None:
@@ -101,13 +103,8 @@ def exporter(program: str, environment: dict[str, str]) -> Iterator[tuple[psutil
 def fill(url: str) -> None:
     """`POINTS` points more, and 30 days of four points; all partitions are there beforehand."""
     add_building(url)
+    add_points(url, POINTS)
     with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(
-            "INSERT INTO point (device, object_type, object_instance, name, dis, units, site, equip, equip_ref, topic)"
-            " SELECT 1, 'analog-input', 1000 + n, 'P' || n, 'Point ' || n, '°C', 'duxton', 'ahu', '1', 'duxton/x/' || n"
-            " FROM generate_series(1, %s) AS n",
-            [POINTS],
-        )
         for day in range(DAYS + 1):
             connection.execute("SELECT history_partition((now() - %s * interval '1 day')::date)"
                                " WHERE to_regclass('reading_p' || to_char((now() - %s * interval '1 day') AT TIME ZONE"

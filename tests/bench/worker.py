@@ -1,6 +1,7 @@
-"""What the worker costs: reads a simulated building, commits, and publishes with QoS 1, all on this machine.
+"""What the worker costs: reads a big site, commits, and publishes each reading with QoS 1, all on this machine.
 
-Run: PYTHONPATH=tests python tests/bench/worker.py [seconds] [interval] [VAV boxes]
+Run: python tests/bench/worker.py [seconds interval devices points]; without arguments, the loads of `LOADS`. The
+devices are `responder.py`'s, each with so many points.
 """
 
 import csv
@@ -9,91 +10,167 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
+import costs
 import psutil
 import psycopg
+import responder
 
 from bacpipes.embedded import LOOPBACK, EmbeddedBroker, EmbeddedPostgres, free_port, stop
 
 PROGRAM = [sys.executable, "-m", "bacpipes"]
-BASE = "127.0.30.1"
+START_WITHIN = 180.0  # seconds
+LOADS = {  # name: seconds, interval, devices, points
+    "sustained": (30, 1, 25, 200),
+    "large": (90, 15, 250, 200),
+    "usual": (60, 15, 5, 100),
+}
+TYPES = ("analog-input", "analog-output", "analog-value")
 
 
-def main(seconds: int = 60, interval: int = 1, boxes: int = 4) -> None:
-    with tempfile.TemporaryDirectory(prefix="bacpipes-bench-") as name:
-        directory = Path(name)
-        with (
-            EmbeddedPostgres(directory / "pg") as server,
-            EmbeddedBroker(directory / "broker", "bench", os.urandom(9).hex()) as broker,
-        ):
-            measure(directory, server.url(), broker, seconds, interval, boxes)
+def main(*load: int) -> None:
+    loads = {"load": load} if load else LOADS
+    with responder.running():
+        for name, each in loads.items():
+            with tempfile.TemporaryDirectory(prefix="bacpipes-bench-") as directory:
+                run(Path(directory), name, *each)
 
 
-def measure(directory: Path, url: str, broker: EmbeddedBroker, seconds: int, interval: int, boxes: int) -> None:
-    environment = os.environ | {
-        "BACPIPES_SITE_ID": "duxton",
-        "BACPIPES_DATABASE_URL": url,
-        "BACPIPES_STATE_DIR": str(directory / "state"),
-        "BACPIPES_BACNET_ADDRESS": f"{LOOPBACK}:47931",
-        "BACPIPES_WORKER_HTTP_PORT": str(free_port()),
-        "BACPIPES_LOG_LEVEL": "warning",
-        "BACPIPES_MQTT_ENABLED": "true",
-        "BACPIPES_MQTT_BROKER": LOOPBACK,
-        "BACPIPES_MQTT_PORT": str(broker.port),
-        "BACPIPES_MQTT_USERNAME": broker.credentials[0],
-        "BACPIPES_MQTT_PASSWORD": broker.credentials[1],
-        "BACPIPES_MQTT_PROTOCOL": broker.protocol,
-    }
-    points = directory / "points.csv"
-    building_of = ["simulate", "--base", BASE, "--vavs", str(boxes)]
-    subprocess.run([*PROGRAM, *building_of, "--points", str(points)], check=True, capture_output=True)
-    count = set_interval(points, interval)
-    for command in (["migrate"], ["points", "import", str(points)]):
-        subprocess.run([*PROGRAM, *command], check=True, capture_output=True, env=environment)
-    building = subprocess.Popen([*PROGRAM, *building_of], stdout=subprocess.DEVNULL)
-    worker = subprocess.Popen([*PROGRAM, "worker"], env=environment)
-    try:
-        report(psutil.Process(worker.pid), url, seconds, interval, count)
-    finally:
-        stop(worker)
-        stop(building)
+def run(directory: Path, name: str, seconds: int, interval: int, devices: int, points: int) -> None:
+    with site(directory, interval, devices, points) as (environment, url):
+        worker = subprocess.Popen([*PROGRAM, "worker"], env=environment)
+        try:
+            cost = measure(psutil.Process(worker.pid), url, seconds, interval, devices * points)
+        finally:
+            stop(worker)
+    print(f"{name}: {cost}", flush=True)
+    if name not in LOADS:
+        return
+    costs.note(f"worker_{name}_cpu_ms_per_1000", cost.cpu / cost.readings * 1e6)
+    costs.note(f"worker_{name}_megabytes", cost.resident)
 
 
-def set_interval(path: Path, interval: int) -> int:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        rows = list(csv.DictReader(file))
+@contextmanager
+def site(directory: Path, interval: int, devices: int, points: int) -> Iterator[tuple[dict[str, str], str]]:
+    """A database with the points, and a broker: the worker's environment and the database's URL."""
+    with (
+        EmbeddedPostgres(directory / "pg") as server,
+        EmbeddedBroker(directory / "broker", "bench", os.urandom(9).hex()) as broker,
+    ):
+        environment = os.environ | {
+            "BACPIPES_SITE_ID": "bench",
+            "BACPIPES_DATABASE_URL": server.url(),
+            "BACPIPES_STATE_DIR": str(directory / "state"),
+            "BACPIPES_BACNET_ADDRESS": f"{LOOPBACK}:47931",
+            "BACPIPES_WORKER_HTTP_PORT": str(free_port()),
+            "BACPIPES_LOG_LEVEL": "warning",
+            "BACPIPES_MQTT_ENABLED": "true",
+            "BACPIPES_MQTT_BROKER": LOOPBACK,
+            "BACPIPES_MQTT_PORT": str(broker.port),
+            "BACPIPES_MQTT_USERNAME": broker.credentials[0],
+            "BACPIPES_MQTT_PASSWORD": broker.credentials[1],
+            "BACPIPES_MQTT_PROTOCOL": broker.protocol,
+        }
+        path = directory / "points.csv"
+        write_points(path, interval, devices, points)
+        for command in (["migrate"], ["points", "import", str(path)]):
+            subprocess.run([*PROGRAM, *command], check=True, capture_output=True, env=environment)
+        yield environment, server.url()
+
+
+def write_points(path: Path, interval: int, devices: int, points: int) -> None:
+    rows = [
+        {
+            "device_id": device,
+            "device_name": f"VAV-{device}",
+            "address": responder.address(device),
+            "object_type": TYPES[n % len(TYPES)],
+            "object_instance": n,
+            "name": f"P{n}",
+            "dis": f"Zone air temperature {n}",
+            "units": "°C",
+            "site": "bench",
+            "equip": "vav",
+            "equip_ref": device,
+            "function": "sensor",
+            "quantity": "temp",
+            "substance": "air",
+            "location": "zone",
+            "qualifier": f"p{n}",
+            "interval": interval,
+            "enabled": "true",
+            "writable": "false",
+        }
+        for device in range(1, devices + 1)
+        for n in range(points)
+    ]
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
-        writer.writerows([row | {"interval": str(interval)} for row in rows])
-    return len(rows)
+        writer.writerows(rows)
 
 
-def report(worker: psutil.Process, url: str, seconds: int, interval: int, points: int) -> None:
+@dataclass
+class Cost:
+    """``cpu`` seconds of the worker; megabytes resident at the end and at the beginning."""
+
+    points: int
+    interval: int
+    elapsed: float
+    readings: int
+    waiting: int
+    bad: int
+    gaps: int
+    cpu: float
+    resident: float
+    before: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.points} points every {self.interval} s, {self.elapsed:.0f} s: {self.readings} readings, "
+            f"{self.readings / self.elapsed:,.0f}/s; bad {self.bad}, gaps {self.gaps}, batches not yet published "
+            f"{self.waiting}\n  worker: {self.cpu / self.readings * 1e6:.1f} ms CPU per 1,000 readings, "
+            f"{self.cpu / self.elapsed:.1%} of a core, {self.resident:.0f} MB resident ({self.before:.0f} at first)"
+        )
+
+
+def measure(worker: psutil.Process, url: str, seconds: int, interval: int, points: int) -> Cost:
     with psycopg.connect(url, autocommit=True) as connection:
-        while counted(connection)[0] < 3 * points:  # warm
+        deadline = time.monotonic() + START_WITHIN
+        while counted(connection)[0] < 2 * points:  # warm
+            assert time.monotonic() < deadline, "the worker did not get going"
             time.sleep(0.5)
-        rows, published, began = *counted(connection), time.monotonic()
-        cpu = sum(worker.cpu_times()[:2])
+        time.sleep(interval / 3)  # amid two polls, so that whole polls are counted
+        rows, _ = counted(connection)
+        cpu, before, began = sum(worker.cpu_times()[:2]), worker.memory_info().rss, time.monotonic()
         time.sleep(seconds)
-        rows_then, published_then = counted(connection)
-        elapsed, used = time.monotonic() - began, sum(worker.cpu_times()[:2]) - cpu
-        bad = connection.execute("SELECT count(*) FROM reading WHERE quality <> 0").fetchone()
-        gaps = connection.execute("SELECT count(*) FROM gap").fetchone()
-    readings = rows_then - rows
-    print(f"{points} points every {interval} s, {elapsed:.0f} s: {readings} readings, {readings / elapsed:.0f}/s")
-    print(f"published in that time: {published_then - published} batches; bad rows {bad}, gaps {gaps}")
-    print(f"worker: {used / readings * 1e6:.0f} ms CPU per 1,000 readings, {used / elapsed:.1%} of a core, "
-          f"{worker.memory_info().rss / 1e6:.0f} MB resident")  # fmt: skip
+        used, elapsed = sum(worker.cpu_times()[:2]) - cpu, time.monotonic() - began
+        rows_then, waiting = counted(connection)
+        resident = worker.memory_info().rss
+        bad = one(connection, "SELECT count(*) FROM reading WHERE quality <> 0")
+        gaps = one(connection, "SELECT count(*) FROM gap")
+    return Cost(
+        points, interval, elapsed, rows_then - rows, waiting, bad, gaps, used, resident / 1e6, before / 1e6
+    )  # fmt: skip
 
 
 def counted(connection: psycopg.Connection) -> tuple[int, int]:
-    row = connection.execute(
-        "SELECT (SELECT count(*) FROM reading), (SELECT seq FROM follower WHERE name = 'publisher')"
-    ).fetchone()
+    """Rows in history, and batches that wait to be published."""
+    return (
+        one(connection, "SELECT count(*) FROM reading"),
+        one(connection, "SELECT count(*) FROM reading_batch WHERE seq > (SELECT seq FROM follower"
+            " WHERE name = 'publisher')"),
+    )  # fmt: skip
+
+
+def one(connection: psycopg.Connection, sql: str) -> int:
+    row = connection.execute(sql.encode()).fetchone()
     assert row is not None
-    return row
+    return int(row[0])
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from pathlib import Path
 from unittest.mock import patch
 
 import psycopg
@@ -12,6 +13,7 @@ from bacpipes.cli import main
 from bacpipes.embedded import EmbeddedPostgres
 from bacpipes.errors import ExitCode
 from bacpipes.settings import Settings
+from bacpipes.tokens import digest, new_secret
 from central_parts import site_url
 from engines import add_point
 from exporter_parts import execute
@@ -38,7 +40,7 @@ def test_an_empty_database_becomes_centrals(
     assert "Run `bacpipes central migrate`." in capsys.readouterr().err
     for _ in range(2):
         assert run("central", "migrate") == ExitCode.OK
-        assert "schema central_0001; history: plain" in capsys.readouterr().out
+        assert "schema central_0002; history: plain" in capsys.readouterr().out
     monkeypatch.setenv("BACPIPES_SITE_ID", "duxton")
     assert run("migrate") != ExitCode.OK, "it is no site's"
 
@@ -97,3 +99,47 @@ def test_the_comparison_says_by_its_status_what_it_found(
     execute(central_url, "UPDATE reading SET value = 9 WHERE value = 2")
     assert run("reconcile") == ExitCode.FAILED
     assert "differs still" in capsys.readouterr().out
+
+
+def test_provisioning_gives_central_a_token(
+    at_central: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "token").write_text(secret := new_secret())
+    for done in ("made", "unchanged"):
+        arguments = ("operations", "--role", "operator", "--token-file", str(tmp_path / "token"))
+        assert run("central", "token", "ensure", *arguments) == ExitCode.OK
+        assert capsys.readouterr().out == f"Token 'operations', role operator: {done}.\n"
+    assert execute(at_central, "SELECT role, digest FROM api_token") == [("operator", digest(secret))]
+
+
+def test_subscriptions_of_all_sites(at_central: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    everyone = ("central", "subscribe", "--all")
+    assert run("central", "subscribe") == ExitCode.USAGE
+    assert run("central", "subscribe", "duxton", "--all", str(tmp_path)) == ExitCode.USAGE
+    assert run(*everyone, str(tmp_path / "none")) == ExitCode.REFUSED
+    assert run(*everyone, str(tmp_path)) == ExitCode.OK, "no site's lane is replication"
+    execute(at_central, "UPDATE site SET complete_lane = 'replication'")
+    capsys.readouterr()
+    assert run(*everyone, str(tmp_path)) == ExitCode.FAILED
+    assert "duxton can't be read: No such file" in capsys.readouterr().out
+    (tmp_path / "duxton").write_text("host=central.example dbname=x password=geheim")
+    assert run(*everyone, str(tmp_path)) == ExitCode.FAILED
+    said = capsys.readouterr().out
+    assert "Site duxton: failed: the address of site duxton asks for sslmode=prefer" in said
+    assert "geheim" not in said
+
+
+def test_a_contradiction_of_the_audit_is_told_until_it_is_accepted(
+    at_central: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("central", "site", "audit", "nowhere") == ExitCode.REFUSED
+    assert run("central", "site", "audit", "duxton", "--accept", "why not") == ExitCode.OK
+    assert "nothing contradicts" in capsys.readouterr().out
+    head = "INSERT INTO site_audit (site_id, id, hash) VALUES ('duxton', %s, %s)"
+    execute(at_central, head, [9, b"a"])
+    execute(at_central, head, [9, b"b"])
+    for _ in range(2):
+        assert run("central", "site", "audit", "duxton") == ExitCode.FAILED
+        assert "head 9:62  record 9 has another hash than before" in capsys.readouterr().out
+    assert run("central", "site", "audit", "duxton", "--accept", "a restored backup") == ExitCode.OK
+    assert run("central", "site", "audit", "duxton") == ExitCode.OK

@@ -4,21 +4,17 @@ The server is Debian trixie's, with TLS; the attempts are those of the lab's ver
 """
 
 import importlib.util
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
 import live_parts
-from bacpipes.central import migrate
-from bacpipes.central.settings import CentralSettings
-from bacpipes.embedded import LOOPBACK
-from engines import NoServerError, TrixieServer
+from central_server import Central
+from engines import NoServerError
 from pki import Authority
 
 pytestmark = pytest.mark.skipif(
@@ -29,54 +25,6 @@ BATCH = (
     "INSERT INTO reading_batch (site_id, base_time, point_id, offset_ms, value, quality, reason)"
     " VALUES ('{}', now(), '{{}}', '{{}}', '{{}}', '{{}}', '{{}}')"
 )
-
-
-class Central(TrixieServer):
-    """Central's server: its pg_hba.conf and pg_ident.conf, its certificate, its schema, and the site macau."""
-
-    def __enter__(self) -> "Central":
-        super().__enter__()
-        return self
-
-    def become_central(self, folder: Path, authority: Authority) -> None:
-        """From a bare server to central's."""
-        live_parts.render(
-            folder, "central", ["timescaledb"], ["database/pg_hba.conf", "database/pg_ident.conf"],
-            {"lan": {"interface": "eth0", "address": "10.0.50.10/24", "sites": ["127.0.0.0/8"]}},
-        )  # fmt: skip
-        with psycopg.connect(self.url(), autocommit=True) as connection:
-            for role in ("central_site", "central_service LOGIN"):
-                connection.execute(f"CREATE ROLE {role}".encode())
-            connection.execute("CREATE DATABASE bacpipes TEMPLATE template0")
-        settings = CentralSettings(database_url=self.url("bacpipes"), state_dir=folder)  # type: ignore[arg-type]
-        migrate.migrate(settings)
-        with psycopg.connect(self.url("bacpipes"), autocommit=True) as connection:
-            connection.execute("INSERT INTO site (id) VALUES ('macau'), ('klcc')")
-            for site in ("macau", "klcc"):
-                connection.execute(f"CREATE ROLE site_{site} LOGIN IN ROLE central_site".encode())
-        self.stop()
-        self._secure(folder / "central", authority)
-        self.start(preload=True)
-
-    def _secure(self, rendered: Path, authority: Authority) -> None:
-        data = self._data / "data"
-        pair = authority.server("localhost", LOOPBACK)
-        # The superuser of the tests comes over TCP, which central's own does not.
-        ours = f"host all postgres {LOOPBACK}/32 scram-sha-256\n"
-        texts = {
-            "ca.pem": authority.certificate,
-            "server.pem": pair.certificate,
-            "server.key": pair.key,
-            "pg_hba.conf": ours + (rendered / "pg_hba.conf").read_text(),
-            "pg_ident.conf": (rendered / "pg_ident.conf").read_text(),
-        }
-        owner = data.stat()
-        for name, text in texts.items():
-            (data / name).write_text(text)
-            (data / name).chmod(0o600)
-            os.chown(data / name, owner.st_uid, owner.st_gid)
-        with (data / "postgresql.conf").open("a") as file:
-            file.write("ssl = on\nssl_ca_file = 'ca.pem'\nssl_cert_file = 'server.pem'\nssl_key_file = 'server.key'\n")
 
 
 @dataclass
@@ -92,6 +40,9 @@ class Site:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """The site, and a central for it."""
     folder, authority = tmp_path_factory.mktemp("central"), Authority()
+    stolen = authority.client("macau")
+    authority.revoke(stolen)
+    stolen.write(folder, "stolen")
     try:
         server = Central()
     except NoServerError as reason:
@@ -149,3 +100,11 @@ def test_it_is_nobody_else(site: Site, others: dict[str, str]) -> None:
 def test_another_authority_s_certificate_is_none(site: Site) -> None:
     certificate, key = Authority("Another").client("macau").write(site.folder, "forged")
     assert knock(site, "SELECT", sslcert=str(certificate), sslkey=str(key)).startswith("refused: ")
+
+
+def test_a_revoked_certificate_is_refused_and_the_site_is_told_why(site: Site) -> None:
+    stolen = {"sslcert": str(site.folder / "stolen.crt"), "sslkey": str(site.folder / "stolen.key")}
+    answer = knock(site, "SELECT", **stolen)
+    assert answer.startswith("refused: ")
+    assert "certificate revoked" in answer
+    assert knock(site, BATCH.format("macau")) == "accepted", "its new one is taken"

@@ -7,9 +7,11 @@ from tempfile import TemporaryDirectory
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from bacpipes import migrate
-from bacpipes.central import replication
+from bacpipes.central import migrate as central_migrate
+from bacpipes.central import replication, subscriptions
 from bacpipes.database import Connection, connect
 from bacpipes.embedded import EmbeddedPostgres
 from bacpipes.errors import BacpipesError
@@ -100,7 +102,27 @@ async def test_the_log_comes_by_replication_and_trimming_does_not_matter(
     assert execute(central_url, "SELECT reason FROM gap") == [("test",)]
     assert execute(central_url, "SELECT job_id FROM write_results") == [("j",)]
     assert execute(central_url, "SELECT count(*) FROM reading_batch") == [(0,)]
+    assert await replication.subscribe(site, central, "duxton", url) == replication.Subscribed("there", hole=True)
+    await replication.filled(central, "duxton", url)
     assert await replication.subscribe(site, central, "duxton", url) == replication.Subscribed("there", hole=False)
+
+
+async def test_heads_of_the_audit_come_by_replication(
+    settings: Settings, both: tuple[Connection, Connection], central_url: str
+) -> None:
+    site, central = both
+    await replication.subscribe(site, central, "duxton", settings.database_url.get_secret_value())
+    note = "INSERT INTO audit (actor, action) VALUES ('a', 'b')"
+    found = "SELECT id, contradiction FROM site_audit ORDER BY received_at"
+    await site.execute(note)
+    await site.execute(note)
+    await until(lambda: execute(central_url, found) == [(1, None), (2, None)], "both heads", 30)
+    await site.execute("ALTER TABLE audit DISABLE TRIGGER audit_is_append_only")
+    await site.execute("UPDATE audit SET hash = sha256('x') WHERE id = 2")
+    await site.execute(note)
+    told = "record 2 has another hash than before"
+    await until(lambda: execute(central_url, found)[2:] == [(3, told)], "the contradiction", 30)
+    assert execute(settings.database_url.get_secret_value(), "SELECT count(*) FROM site_audit") == [(1,)]
 
 
 async def test_a_lost_slot_is_made_anew(
@@ -121,6 +143,63 @@ async def test_a_lost_slot_is_made_anew(
     assert await replication.subscribe(site, central, "duxton", url) == replication.Subscribed("made", hole=True)
     await commit(site, 3.0)
     await values_at(central_url, [1.0, 3.0])  # the comparison brings what lies in between
+
+
+async def kept(central_url: str, **urls: str) -> list[tuple[str, str]]:
+    """What `central subscribe --all` does: site, action."""
+    outcomes = await subscriptions.keep_all(central_settings(central_url), urls.__getitem__)
+    return [(outcome.site, outcome.action) for outcome in outcomes]
+
+
+def working(central_url: str) -> int:
+    """The process that applies what comes; waits for it."""
+    found = "SELECT pid FROM pg_stat_subscription WHERE subname = 'site_duxton' AND pid IS NOT NULL"
+    deadline = time.monotonic() + 30
+    while not (rows := execute(central_url, found)):
+        assert time.monotonic() < deadline, "nobody applies"
+        time.sleep(0.05)
+    return int(rows[0][0])
+
+
+async def test_subscriptions_are_kept_as_they_should_be(
+    settings: Settings, both: tuple[Connection, Connection], central_url: str
+) -> None:
+    site, central = both
+    url = settings.database_url.get_secret_value()
+    assert await kept(central_url, duxton=url) == [], "its lane is ship"
+    execute(central_url, "UPDATE site SET complete_lane = 'replication'")
+    start = now() - 7_200_000
+    await log_store.commit(site, "duxton", [Batch(60, 1, 5, [Reading(1, start, 7.0)])])
+    assert await kept(central_url, duxton=url) == [("duxton", "made; 1 readings sent from history")]
+    process = working(central_url)
+    for _ in range(2):
+        assert await kept(central_url, duxton=url) == [("duxton", "there")]
+    assert working(central_url) == process, "nothing was started anew"
+    await central.execute('ALTER SUBSCRIPTION "site_duxton" DISABLE')  # as an error does
+    assert await kept(central_url, duxton=url) == [("duxton", "enabled again")]
+    assert working(central_url) != process
+    assert await kept(central_url, duxton=make_conninfo(url, application_name="x")) == [("duxton", "there")]
+    execute(central_url, "UPDATE site SET complete_lane = 'none'")
+    assert await kept(central_url) == [("duxton", "dropped: its lane is not replication")]
+    assert await kept(central_url) == []
+
+
+async def test_a_fill_that_broke_off_goes_on_and_one_site_holds_up_no_other(
+    settings: Settings, both: tuple[Connection, Connection], central_url: str
+) -> None:
+    site, central = both
+    url = settings.database_url.get_secret_value()
+    await replication.subscribe(site, central, "duxton", url)  # whoever did so went away before the comparison
+    await log_store.commit(site, "duxton", [Batch(60, 1, 5, [Reading(1, now() - 7_200_000, 7.0)])])
+    await values_at(central_url, [7.0])
+    execute(central_url, "DELETE FROM reading")
+    execute(central_url, "UPDATE site SET complete_lane = 'replication'")
+    execute(central_url, "INSERT INTO site (id, complete_lane) VALUES ('away', 'replication')")
+    dead = "host=127.0.0.1 port=1 dbname=x"
+    outcomes = await kept(central_url, duxton=url, away=dead)
+    assert outcomes[1] == ("duxton", "there; 1 readings sent from history")
+    assert outcomes[0][0] == "away"
+    assert "refused" in outcomes[0][1]
 
 
 async def test_rows_of_another_site_stop_the_subscription(
@@ -145,3 +224,60 @@ async def test_a_site_that_publishes_nothing_is_told_so(settings: Settings, cent
             await replication.subscribe(site, central, "duxton", "dbname=x")
         with pytest.raises(BacpipesError, match="Central has no site 'nowhere'"):
             await replication.subscribe(site, central, "nowhere", "dbname=x")
+
+
+@pytest.fixture
+def least(
+    site_server: EmbeddedPostgres, settings: Settings, postgres: EmbeddedPostgres, central_template: str
+) -> Iterator[tuple[str, str]]:
+    """The site as its role for central reaches it, and central as the owner of the subscriptions does; both servers ask
+    these roles for a password, and nobody in it is a superuser."""
+    site, central = settings.database_url.get_secret_value(), f"least_{time.monotonic_ns()}"
+    execute(site_server.url(), "CREATE ROLE bacpipes_replication LOGIN REPLICATION PASSWORD 'x'")
+    (hba,) = execute(site_server.url(), "SHOW hba_file")[0]
+    before = Path(hba).read_text()
+    Path(hba).write_text(f"local all bacpipes_replication scram-sha-256\n{before}")
+    execute(site_server.url(), "SELECT pg_reload_conf()")
+    migrate.migrate(settings)  # the grants
+    execute(postgres.url(), "CREATE ROLE least_owner LOGIN")
+    execute(postgres.url(), f"CREATE DATABASE {central} OWNER least_owner")
+    central_migrate.migrate(central_settings(make_conninfo(postgres.url(central), user="least_owner")))
+    execute(postgres.url(), "ALTER ROLE central_replication LOGIN")
+    execute(postgres.url(), "GRANT least_owner, pg_create_subscription TO central_replication")
+    execute(postgres.url(central), f"GRANT CREATE ON DATABASE {central} TO central_replication")
+    yield make_conninfo(site, user="bacpipes_replication", password="x"), postgres.url(central)
+    execute(postgres.url(central), "ALTER SUBSCRIPTION site_duxton DISABLE")
+    execute(postgres.url(central), "ALTER SUBSCRIPTION site_duxton SET (slot_name = NONE)")
+    execute(postgres.url(central), "DROP SUBSCRIPTION site_duxton")
+    execute(postgres.url(), f"DROP DATABASE {central} WITH (FORCE)")
+    execute(postgres.url(), "ALTER ROLE central_replication NOLOGIN")
+    execute(postgres.url(), "REVOKE pg_create_subscription FROM central_replication")
+    execute(postgres.url(), "DROP ROLE least_owner")
+    execute(site, "DROP OWNED BY bacpipes_replication")
+    execute(site_server.url(), "DROP ROLE bacpipes_replication")
+    Path(hba).write_text(before)
+    execute(site_server.url(), "SELECT pg_reload_conf()")
+
+
+async def test_it_works_with_the_least_rights(settings: Settings, least: tuple[str, str]) -> None:
+    site_url, central_url = least
+    async with await connect(settings, "test") as site:
+        await replication.publish(site, "duxton")
+        await log_store.commit(site, "duxton", [Batch(60, 1, 5, [Reading(1, now() - 7_200_000, 7.0)])])
+        execute(central_url, "INSERT INTO site (id, complete_lane) VALUES ('duxton', 'replication')")
+        own = make_conninfo(central_url, user="central_replication")
+        assert await kept(own, duxton=site_url) == [("duxton", "made; 1 readings sent from history")]
+        await commit(site, 4.0)
+        await site.execute("INSERT INTO audit (actor, action) VALUES ('a', 'b')")
+        await values_at(central_url, [4.0, 7.0])
+        heads = "SELECT id FROM site_audit"
+        await until(lambda: execute(central_url, heads) == [(1,)], "the audit's head", 30)
+        execute(central_url, "ALTER SUBSCRIPTION site_duxton DISABLE")
+        assert await kept(own, duxton=site_url) == [("duxton", "enabled again")]
+        execute(central_url, "INSERT INTO site (id) VALUES ('macau')")
+        await commit(site, 5.0, site_id="macau")
+        enabled = "SELECT subenabled FROM pg_subscription WHERE subname = 'site_duxton'"
+        await until(lambda: execute(central_url, enabled) == [(False,)], "another site's rows are refused", 30)
+    for statement in ("DELETE FROM reading_batch", "UPDATE point SET dis = 'x'", "SELECT detail FROM audit"):
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            execute(site_url, statement)

@@ -10,7 +10,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from bacpipes.central import link
+from bacpipes import audit
+from bacpipes.central import link, registry
 from bacpipes.central.reconcile import Report, reconcile
 from bacpipes.database import connect
 from bacpipes.errors import SettingsError
@@ -19,7 +20,7 @@ from bacpipes.reading import Batch, Gap, Quality, Reading
 from bacpipes.settings import Settings
 from bacpipes.worker import log_store
 from bacpipes.worker.shipper import Shipper
-from central_parts import rows, site_url
+from central_parts import SAT, bring_metadata, rows, site_url
 from engines import add_point
 from exporter_parts import execute
 from mqtt_parts import until
@@ -115,6 +116,99 @@ async def test_a_trimmed_log_is_filled_from_history(linked: Settings, central_ur
         await until(lambda: execute(central_url, found) == [(0, 50)], "the comparison's result")
 
 
+async def heads(linked: Settings, central_url: str, rows: int) -> list[tuple[int, str | None]]:
+    """Wait until central has so many heads of the site's audit chain: record, what it contradicts."""
+    async with shipping(linked):
+        found = "SELECT id, contradiction FROM site_audit ORDER BY received_at"
+        await until(lambda: len(execute(central_url, found)) >= rows, f"{rows} heads")
+        return execute(central_url, found)
+
+
+def contradictions(central_url: str) -> tuple[int, str | None]:
+    """As `GET /api/sites` tells them."""
+    with psycopg.connect(central_url, autocommit=True) as connection:
+        (site,) = registry.everyone(connection)
+    return site["auditContradictions"], site["auditContradiction"]
+
+
+def rewrite_chain(url: str, statement: str) -> None:
+    """As somebody who owns the tables and knows how the chain is made: `audit verify` finds nothing afterwards."""
+    with psycopg.connect(url, autocommit=True) as connection, connection.transaction():
+        connection.execute("ALTER TABLE audit DISABLE TRIGGER USER")
+        connection.execute(statement.encode())
+        connection.execute(
+            "DO $$ DECLARE entry audit; link bytea := sha256(''); BEGIN"
+            " UPDATE audit_head SET id = 0, hash = link;"
+            " FOR entry IN SELECT * FROM audit ORDER BY id LOOP link := audit_hash(link, entry);"
+            " UPDATE audit SET hash = link WHERE id = entry.id; UPDATE audit_head SET id = entry.id, hash = link;"
+            " END LOOP; END $$"
+        )
+        connection.execute("ALTER TABLE audit ENABLE TRIGGER USER")
+        assert audit.verify(connection, None).wrong is None
+
+
+AUDIT = "INSERT INTO audit (actor, action, subject) SELECT 'a', 'b', n::text FROM generate_series(1, 5) AS n"
+
+
+@pytest.mark.parametrize(
+    ("change", "later", "told"),
+    [
+        ("UPDATE audit SET actor = 'somebody else' WHERE id = 2", False, "record 5 has another hash than before"),
+        ("UPDATE audit SET actor = 'somebody else' WHERE id = 2", True, "record 5 has another hash than before"),
+        ("DELETE FROM audit WHERE id > 3", False, "record 5 is gone"),
+        ("DELETE FROM audit WHERE id > 3", True, "record 5 has another hash than before"),
+    ],
+    ids=["rewritten", "rewritten and continued", "cut off", "cut off and continued"],
+)
+async def test_an_audit_chain_that_was_made_anew_shows_at_central(
+    linked: Settings, central_url: str, change: str, later: bool, told: str
+) -> None:
+    url = linked.database_url.get_secret_value()
+    execute(url, AUDIT)
+    assert await heads(linked, central_url, 1) == [(5, None)]
+    rewrite_chain(url, change)
+    if later:
+        execute(url, AUDIT)
+    found = await heads(linked, central_url, 2)
+    assert [what for _, what in found] == [None, told]
+    assert contradictions(central_url) == (1, told)
+    execute(url, AUDIT)
+    assert [what for _, what in await heads(linked, central_url, 3)] == [None, told, None], "said once"
+    execute(central_url, "INSERT INTO site_audit_accepted (site_id, actor, reason) VALUES ('duxton', 'me', 'a test')")
+    execute(url, AUDIT)
+    assert [what for _, what in await heads(linked, central_url, 4)] == [None, told, None, None]
+    assert contradictions(central_url) == (0, None)
+
+
+async def test_heads_of_the_audit_can_t_be_changed_at_central(linked: Settings, central_url: str) -> None:
+    execute(linked.database_url.get_secret_value(), AUDIT)
+    await heads(linked, central_url, 1)
+    await heads(linked, central_url, 1)
+    for statement in ("UPDATE site_audit SET id = 1", "DELETE FROM site_audit", "TRUNCATE site_audit"):
+        with pytest.raises(psycopg.errors.RaiseException, match="site_audit is append-only"):
+            execute(central_url, statement)
+    own = linked.central_database_url
+    assert own is not None
+    with pytest.raises(psycopg.errors.InsufficientPrivilege, match="may not bring rows of site macau"):
+        execute(own.get_secret_value(), "INSERT INTO site_audit (site_id, id, hash) VALUES ('macau', 1, '')")
+
+
+async def test_polls_go_together_where_it_is_wished(linked: Settings, central_url: str) -> None:
+    gathering = linked.model_copy(update={"ship_every": 3600.0})
+    async with shipping(gathering) as shipper:
+        await commit(linked, 1.0, age=100)
+        shipper.wake()
+        await same(linked, central_url)
+        await commit(linked, 2.0, age=50)
+        execute(linked.database_url.get_secret_value(), "INSERT INTO write_results (job_id, site_id, success, result)"
+                " VALUES ('j', 'duxton', true, '{}')")  # fmt: skip
+        shipper.wake()
+        await until(lambda: execute(central_url, "SELECT job_id FROM write_results") == [("j",)], "a result at once")
+        assert len(execute(central_url, ALL)) == 1
+    async with shipping(gathering):
+        await same(linked, central_url)
+
+
 async def test_trimming_waits_for_an_active_shipper_only(linked: Settings) -> None:
     await commit(linked, 1.0, 2.0)
     async with await connect(linked, "test") as connection:
@@ -146,6 +240,16 @@ async def test_a_site_that_is_not_registered_is_told_so(linked: Settings, centra
         await until(lambda: "Central has no site 'duxton'" in (shipper.reason or ""), "the reason")
         execute(central_url, "INSERT INTO site (id) VALUES ('duxton')")
         await until(lambda: shipper.reason is None, "recovered")
+
+
+async def test_a_site_whose_id_another_one_holds_is_refused_and_told_so(linked: Settings, central_url: str) -> None:
+    with psycopg.connect(central_url, autocommit=True) as central:
+        bring_metadata(central, SAT | {"object_instance": 99})  # the other one's point 1
+    await commit(linked, 1.0)
+    async with shipping(linked) as shipper:
+        told = "point 1 of site duxton is analog-input:99 at central and analog-input:1 at the site"
+        await until(lambda: told in (shipper.reason or ""), "the reason, which /readyz shows")
+    assert execute(central_url, ALL) == []
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,8 @@ class Lane:
         live_parts.render(folder, "central", ["mqtt_broker", "telegraf"], files, mosquitto)
         files = [*configuration, "broker/mosquitto/bridge/central.conf"]
         live_parts.render(folder, SITE, ["mqtt_broker"], files, test_password=self.passwords[SITE])
+        self.stolen = self.authority.client(SITE)
+        self.authority.revoke(self.stolen)
         self.b = stack.enter_context(Broker(folder / "central", self.passwords, self.authority, "localhost"))
         self.a = Broker(folder / SITE, self.passwords, self.authority, "localhost")
         self.a.bridge(self.b.tls, self.authority, SITE)
@@ -79,10 +81,6 @@ class Lane:
     def rows(self) -> int:
         """Readings in central's history."""
         return self.count("SELECT count(*) FROM reading")
-
-    def quarantined(self) -> int:
-        """Messages that could not become one."""
-        return self.count("SELECT coalesce(sum(count), 0) FROM quarantine")
 
     def count(self, sql: str, *parameters: object) -> int:
         """The number that a query gives."""
@@ -156,24 +154,41 @@ def test_what_is_sent_twice_is_stored_once(lane: Lane) -> None:
 
 def test_junk_costs_nothing_else(lane: Lane) -> None:
     """Telegraf writes a batch whole or not at all: junk amid readings must not take them along."""
-    rows, junk = lane.rows(), lane.quarantined()
-    payloads: list[bytes | str] = [
-        b"\x00\xff\xfe\x80",
-        "no JSON",
-        "[1, 2]",
-        "null",
-        '{"value": 1}',
-        lane.reading(value="warm", timestamp=stamp(0)),
-        lane.reading(timestamp="yesterday"),
-        lane.reading(timestamp="1926-01-01T00:00:00.000Z"),
-        lane.reading(timestamp="2999-01-01T00:00:00.000Z"),
-        lane.reading(timestamp=stamp(0), deviceId="x" * 100_000),
-    ]
+    old = {"timestamp": stamp(0)}
+    junk: dict[str, list[bytes | str]] = {
+        "not-json": [b"\x00\xff\xfe\x80", "no JSON", "[1, 2]", "null"],
+        "no-identity": ['{"value": 1}', lane.reading(deviceId="x" * 100_000, **old)],
+        "text-value": [lane.reading(value="warm", **old)],
+        "null-value": [lane.reading(value=None, **old)],
+        "no-time": [lane.reading(timestamp="yesterday")],
+        "too-old": [lane.reading(timestamp="1926-01-01T00:00:00.000Z")],
+        "future": [lane.reading(timestamp="2999-01-01T00:00:00.000Z")],
+        "foreign-prefix": [lane.reading(siteId=OTHER, **old)],
+        "unknown-point": [lane.reading(objectInstance=77, **old)],
+    }
+    counted = "SELECT rule, sum(count)::int FROM quarantine GROUP BY rule"
+    rows, before = lane.rows(), dict(lane.database.execute(counted).fetchall())
+    payloads = [payload for messages in junk.values() for payload in messages]
     for payload in payloads:
         lane.publish(1)
         lane.worker.publish(f"{EQUIPMENT}/analoginput1/presentValue", payload)
     wait(lambda: lane.rows() == rows + len(payloads), "every reading between the junk is a row")
-    wait(lambda: lane.quarantined() == junk + len(payloads), "all junk is counted")
+    expected = {rule: before.get(rule, 0) + len(messages) for rule, messages in junk.items()}
+    wait(lambda: expected.items() <= dict(lane.database.execute(counted).fetchall()).items(), "all junk is counted")
+
+
+def test_a_reading_whose_point_comes_later_is_kept(lane: Lane) -> None:
+    before = lane.rows()
+    lane.publish(1, objectInstance=78)
+    parked = "SELECT count(*) FROM parked WHERE object_instance = 78"
+    wait(lambda: lane.count(parked) == 1, "it waits")
+    assert lane.rows() == before
+    lane.database.execute(
+        "INSERT INTO point (site_id, id, site, device_id, object_type, object_instance)"
+        " SELECT id, 78, number, 12345, 'analog-input', 78 FROM site WHERE id = 'macau'"
+    )
+    lane.database.execute("SELECT release_quarantine('macau')")
+    assert (lane.count(parked), lane.rows()) == (0, before + 1)
 
 
 def test_a_failed_read_arrives_as_one(lane: Lane) -> None:
@@ -269,10 +284,13 @@ class TestHostile:
             wait(lambda: wrong.reason, "an answer")
             assert wrong.reason == "Not authorized"
         stranger = Client(lane.b.tls, SITE, lane.passwords[SITE], **certificate | {"authority": Authority("Another")})
+        revoked = Client(lane.b.tls, SITE, lane.passwords[SITE], **certificate, pair=lane.stolen)
         without = Client(lane.b.tls, SITE, lane.passwords[SITE], **certificate | {"authority": None})
-        with stranger, without:
-            wait(lambda: stranger.lost and without.lost, "the broker hangs up")
-            assert not stranger.reason + without.reason
+        with stranger, without, revoked:
+            wait(lambda: stranger.lost and without.lost and revoked.lost, "the broker hangs up")
+            assert not stranger.reason + without.reason + revoked.reason
+        with lane.at_broker(SITE) as fine:
+            wait(lambda: fine.reason == "Success", "a certificate that was not revoked")
 
 
 def test_the_programs_say_no_secret(lane: Lane) -> None:

@@ -11,9 +11,15 @@ import httpx
 import psycopg
 import pytest
 
+from bacpipes import stored_settings, tokens, users
+from bacpipes.database import connect
 from bacpipes.embedded import EmbeddedPostgres
+from bacpipes.exporter import point_store
 from bacpipes.exporter.throttle import FIRST_WAIT, FREE, LONGEST_WAIT, Throttle
+from bacpipes.mqtt import config as mqtt_config
 from bacpipes.settings import Settings
+from bacpipes.tokens import Role
+from bacpipes.writes import stop
 from conftest import database_from, make_settings
 from exporter_parts import Exporter, add_building, execute
 
@@ -161,12 +167,76 @@ def test_the_last_admin_stays_and_the_first_token_is_refused(exporter: Exporter,
     assert (short.returncode, "at least 12 characters" in short.stderr) == (3, True)
 
 
+def test_a_playbook_makes_the_first_admin_once_and_never_resets_them(
+    exporter: Exporter, settings: Settings, tmp_path: Path
+) -> None:
+    file = tmp_path / "password"
+    file.write_text(PASSWORD + "\n")
+    wanted = ("ensure", "Chief", "--role", "admin", "--password-file", str(file))
+    assert user(settings, *wanted).stdout == "changed: user 'chief', role admin, is made.\n"
+    assert user(settings, "password", "chief", text="chosen by the chief").returncode == 0
+    assert user(settings, "role", "chief", "operator").returncode == 0
+    assert user(settings, *wanted).stdout == "unchanged: user 'chief' is there, role operator, not admin.\n"
+    assert user(settings, "disable", "chief").returncode == 0
+    assert user(settings, *wanted).stdout.startswith("unchanged:")
+    assert user(settings, "enable", "chief").returncode == 0
+    with browser(exporter) as client:
+        assert client.post("/login", data={"name": "chief", "password": PASSWORD}).status_code == 401
+        answer = client.post("/login", data={"name": "chief", "password": "chosen by the chief"})
+        assert answer.status_code == 303
+    for content, words in (("", "holds no password"), ("short\n", "at least 12 characters")):
+        file.write_text(content)
+        refused = user(settings, "ensure", "second", "--role", "admin", "--password-file", str(file))
+        assert (refused.returncode, words in refused.stderr) == (3, True), refused.stderr
+    assert "second" not in user(settings, "list").stdout
+
+
 def test_what_people_did_stands_in_the_audit(exporter: Exporter, settings: Settings) -> None:
     with psycopg.connect(settings.database_url.get_secret_value()) as connection:
         rows = connection.execute("SELECT DISTINCT action FROM audit").fetchall()
         texts = connection.execute("SELECT detail::text FROM audit").fetchall()
     assert {("user.add",), ("user.disable",), ("login",), ("logout",)} <= set(rows)
     assert not any(PASSWORD in text[0] for text in texts)
+
+
+async def test_every_change_leaves_a_row_in_the_audit(exporter: Exporter, settings: Settings) -> None:
+    url = settings.database_url.get_secret_value()
+    (last,) = execute(url, "SELECT coalesce(max(id), 0) FROM audit")[0]
+    async with await connect(settings, "test") as connection:
+        actor = "page:anna"
+        await users.add(connection, "audited", Role.VIEWER, PASSWORD, actor)
+        await users.set_role(connection, "audited", Role.OPERATOR, actor)
+        await users.set_password(connection, "audited", PASSWORD + "!", actor)
+        await users.set_disabled(connection, "audited", actor, disabled=True)
+        await users.set_disabled(connection, "audited", actor, disabled=False)
+        secret = await tokens.create(connection, "program", Role.VIEWER, None, actor)
+        await tokens.revoke(connection, "program", actor)
+        await mqtt_config.save(connection, settings, {"username": "u", "password": "secret word"}, actor=actor)
+        await stored_settings.save(connection, settings, {"session_hours": "9"}, seen={}, actor=actor)
+        await stop.change(connection, stopped=True, actor=actor, reason="a test")
+        await stop.change(connection, stopped=False, actor=actor, reason=None)
+    opened = await point_store.opened(settings, [3])
+    seen = {3: opened[3].updated_at}
+    await point_store.change(settings, {3: {"dis": "Audited"}}, seen, actor, dry_run=False)
+    rows = execute(url, "SELECT action, actor, detail::text FROM audit WHERE id > %s", [last])
+    expected = {"user.add", "user.role", "user.password", "user.disable", "user.enable", "token.create", "token.revoke"}
+    expected |= {"mqtt.set", "setting.change", "point.edit"}
+    assert {row[0] for row in rows} >= expected
+    assert {row[1] for row in rows} == {actor}
+    assert not any(word in row[2] for row in rows for word in (PASSWORD, secret, "secret word"))
+    stops = [row for row in rows if "stop" in row[0]]
+    assert len(stops) == 2
+
+
+def test_a_browser_may_fetch_what_a_page_needs_while_somebody_logs_in(exporter: Exporter) -> None:
+    with browser(exporter, "vera") as client:
+        assert client.get("/").status_code == 200
+    found = re.findall(r'<link rel="prefetch" href="([^"]+)">', httpx.get(f"{exporter.url}/login").text)
+    assert any("vue" in asset for asset in found)
+    for asset in found:
+        assert asset.startswith(("/_nicegui/", "/page/"))
+        answer = httpx.get(exporter.url + asset)  # for everybody, and the same for everybody
+        assert answer.status_code == 200, asset
 
 
 def test_the_points_file_goes_out_and_in_again(exporter: Exporter, settings: Settings, tmp_path: Path) -> None:

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from bacpipes.cli.points import points as command
 from bacpipes.errors import InputError, SchemaError, SettingsError, UnavailableError
-from bacpipes.points.csv_file import read_points, write_points
+from bacpipes.points.csv_file import cells, read_points, write_points
 from bacpipes.points.importer import Plan, connection_to, import_points, load_stored
-from bacpipes.points.rows import COLUMNS, LATER, TAGS
+from bacpipes.points.rows import COLUMNS, LATER, PUBLISH, TAGS
 
 SITE = "duxton"
 GOOD = {
@@ -353,6 +353,22 @@ def test_check_shows_the_difference_where_it_can(environment: Path, monkeypatch:
     assert away.exit_code == 0
     assert "not compared" in away.stderr
     assert isinstance(invoke("check", "--against-database", str(file)).exception, UnavailableError)
+
+
+def test_a_points_publish_policy_goes_in_and_out(connection: psycopg.Connection[Any]) -> None:
+    wanted = {"publish": "change", "deadband": "0.25", "heartbeat": "600"}
+    assert run(connection, lines(wanted)).applied
+    stored = "SELECT publish, deadband, heartbeat_seconds FROM point"
+    assert connection.execute(stored).fetchone() == ("change", 0.25, 600)
+    (point,) = load_stored(connection, "duxton").points.values()
+    assert dict(zip(COLUMNS, cells(point.row, "duxton"), strict=True)).items() >= wanted.items()
+    older = tuple(column for column in COLUMNS if column not in PUBLISH)
+    assert run(connection, lines({"dis": "renamed"}, columns=older)).applied
+    assert connection.execute(stored).fetchone() == ("change", 0.25, 600)
+    (changed,) = run(connection, lines(wanted | {"deadband": "0.5", "dis": "renamed"})).changed
+    assert changed.fields == (("deadband", "0.25", "0.5"),)
+    assert run(connection, lines({})).applied
+    assert connection.execute(stored).fetchone() == (None, None, None), "a blank cell is a value"
 
 
 def test_import_wants_one_source(environment: Path) -> None:

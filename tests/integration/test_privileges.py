@@ -16,7 +16,7 @@ from psycopg.conninfo import make_conninfo
 from psycopg.errors import InsufficientPrivilege, RaiseException
 from test_central_ship import commit, compared, same, shipping
 
-from bacpipes import history, migrate, tokens, users
+from bacpipes import history, migrate, stored_settings, tokens, users
 from bacpipes.database import connect
 from bacpipes.embedded import EmbeddedBroker
 from bacpipes.exporter import point_store, sessions
@@ -41,6 +41,8 @@ INNER_TABLES = {
     "due_release",
     "follower",
     "held_slot",
+    "published",
+    "site_audit",
     "reading_batch",
     "reconciliation",
     "site_metadata",
@@ -245,9 +247,18 @@ async def test_the_page_does_its_work_as_the_exporter(site_database: Database) -
         await mqtt_config.save(
             connection, settings, {"broker": "elsewhere", "password": "x", "username": "y"}, actor="t"
         )
+        await stored_settings.save(connection, settings, {"session_hours": "8"}, seen={}, actor="t")
+        await stored_settings.save(connection, settings, {"session_hours": ""}, seen={"session_hours": "8"}, actor="t")
         (row,) = await app.state.store.rows("page_point", {"site": settings.site_id, "point": 2})
         assert row["dis"] == "HumiditySetpoint"
-        for name in ("page_writes", "page_dashboard", "page_last_write", "page_held", "page_addresses"):
+        for name in (
+            "page_writes",
+            "page_dashboard",
+            "page_last_write",
+            "page_held",
+            "page_addresses",
+            "page_replication",
+        ):
             await app.state.store.rows(name, {"site": settings.site_id, "point": 2, "limit": 5, "cov_poll": 300})
         before = {row["id"]: row["updated_at"] for row in await point_store.rows(app.state.store, settings)}
         changes = {2: {"dis": "renamed"}}

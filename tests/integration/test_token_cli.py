@@ -3,12 +3,13 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
 from bacpipes.cli import main
 from bacpipes.errors import ExitCode
-from bacpipes.tokens import digest
+from bacpipes.tokens import digest, new_secret
 from exporter_parts import execute
 
 
@@ -105,3 +106,33 @@ def test_without_a_schema_it_says_what_to_do(
     done = bacpipes("list")
     assert done.status == ExitCode.UNAVAILABLE
     assert "bacpipes migrate" in done.stderr
+
+
+def test_a_token_that_was_made_elsewhere_is_taken_and_never_printed(
+    bacpipes: Command, database_url: str, tmp_path: Path
+) -> None:
+    found = "SELECT role, digest, revoked_at IS NULL FROM api_token"
+    file, secret, other = tmp_path / "token", new_secret(), new_secret()
+
+    def ensure(text: str, role: str = "viewer", name: str = "central") -> Done:
+        file.write_text(f"{text}\n")
+        done = bacpipes("ensure", name, "--role", role, "--token-file", str(file))
+        assert text not in done.stdout + done.stderr
+        return done
+
+    assert [ensure(secret).stdout for _ in range(2)] == [
+        "Token 'central', role viewer: made.\n",
+        "Token 'central', role viewer: unchanged.\n",
+    ]
+    assert execute(database_url, found) == [("viewer", digest(secret), True)]
+    assert "changed" in ensure(secret, "operator").stdout
+    assert "changed" in ensure(other, "operator").stdout
+    assert execute(database_url, found) == [("operator", digest(other), True)]
+    assert ensure(other, name="another").status == ExitCode.REFUSED, "another's token"
+    bacpipes("revoke", "central")
+    assert ensure(other).status == ExitCode.REFUSED, "a revoked token stays revoked"
+    assert "changed" in ensure(secret).stdout
+    assert execute(database_url, found) == [("viewer", digest(secret), True)]
+    assert ensure("bpt_tooshort").status == ExitCode.REFUSED
+    actions = [row[0] for row in execute(database_url, "SELECT action FROM audit ORDER BY id")]
+    assert actions == ["token.create", "token.change", "token.change", "token.revoke", "token.change"]

@@ -252,6 +252,11 @@ def test_an_open_quote_is_named_by_the_line_where_it_opens() -> None:
         read(text)
 
 
+def test_a_header_with_another_line_end_is_no_csv() -> None:
+    with pytest.raises(InputError, match=r"p\.csv:1: is not CSV"):
+        read(lines({}).replace("\n", "\r"))
+
+
 def test_a_missing_cell_is_told_with_its_line() -> None:
     text = lines({}) + "1001,AHU-1,10.0.0.5\n"
     file = read(text)
@@ -400,3 +405,25 @@ def test_garbage_is_refused_not_crashed_on(octets: bytes) -> None:
 def test_a_control_character_is_refused() -> None:
     with pytest.raises(CellError):
         clean_text("a\nb")
+
+
+@pytest.mark.parametrize(
+    ("cells", "column", "message"),
+    [
+        ({"publish": "often"}, "publish", "'often' is not one of every, change"),
+        ({"publish": "change", "deadband": "-0.1"}, "deadband", "'-0.1' is below 0"),
+        ({"publish": "change", "deadband": "nan"}, "deadband", "'nan' is not a finite number"),
+        ({"publish": "change", "heartbeat": "0"}, "heartbeat", "'0' is not a whole number from 1 to 86400"),
+        ({"object_type": "binary-value", "publish": "change", "deadband": "1"}, "deadband", "only analog objects"),
+    ],
+)
+def test_a_publish_policy_that_is_none_is_refused(cells: dict[str, str], column: str, message: str) -> None:
+    file = read(lines(cells))
+    assert errors(file) == [(2, column)]
+    assert message in messages(file)
+
+
+def test_a_policy_without_effect_is_said() -> None:
+    file = read(lines({"publish": "EVERY", "deadband": "0.5"}))
+    assert not file.problems.errors
+    assert "has no effect: publish is 'every'" in messages(file)

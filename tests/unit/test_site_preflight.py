@@ -499,3 +499,25 @@ def test_emqx_needs_a_name_of_central(inventory: Inventory) -> None:
     assert any("site.broker.engine emqx can't check" in told for told in errors(inventory, "klcc"))
     put(inventory, "site.central.live", False, "klcc")
     assert errors(inventory, "klcc") == []
+
+
+def test_replication_keeps_some_log_and_only_it_has_an_address(inventory: Inventory) -> None:
+    put(inventory, "site.central.complete", "replication")
+    put(inventory, "site.central.address", "macau.vpn.example")
+    assert errors(inventory) == []
+    put(inventory, "site.central.keep_gb", 0)
+    assert any("site.central.keep_gb 0 is too little. Keep 1 GB or more" in told for told in errors(inventory))
+    put(inventory, "site.central.keep_gb", 5)
+    put(inventory, "site.central.complete", "ship")
+    (told,) = errors(inventory)
+    assert "site.central.address macau.vpn.example says how central dials the site" in told
+
+
+@pytest.mark.parametrize("password", ["sesame", "a" * 30, 12345678901234, None])
+def test_the_first_users_password_is_one_that_the_page_takes(inventory: Inventory, password: Any) -> None:
+    put(inventory, "vault_page_admin_password", password)
+    (told,) = errors(inventory)
+    assert told.startswith("macau: vault_page_admin_password is too short or too simple")
+    assert str(password) not in told
+    put(inventory, "vault_page_admin_password", "correct horse")
+    assert errors(inventory) == []

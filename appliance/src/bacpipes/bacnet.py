@@ -11,9 +11,10 @@ import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from bacpypes3.apdu import (
+    APDU,
     AbortPDU,
     AbortReason,
     APCISequence,
@@ -34,7 +35,7 @@ from bacpypes3.basetypes import ErrorType, HostNPort, IPMode, PropertyIdentifier
 from bacpypes3.constructeddata import Array
 from bacpypes3.local.device import DeviceObject
 from bacpypes3.local.networkport import NetworkPortObject
-from bacpypes3.pdu import Address, GlobalBroadcast, IPv4Address
+from bacpypes3.pdu import PDU, Address, GlobalBroadcast, IPv4Address
 from bacpypes3.primitivedata import Atomic, ObjectIdentifier, Unsigned
 from bacpypes3.service.object import ReadWritePropertyMultipleServices
 from bacpypes3.vendor import get_vendor_info
@@ -44,9 +45,11 @@ from bacpipes.complaints import Complaints
 from bacpipes.errors import BacpipesError, UnavailableError
 from bacpipes.foreign import Registration
 from bacpipes.manners import Manners, Transactions
+from bacpipes.rpm_client import Counts, LibraryIds, NeedsLibraryError, Peer, RpmClient, SilenceError
 from bacpipes.settings import Settings
 
 VENDOR_ID = 999  # unassigned: no vendor's proprietary meanings
+SILENCE = "no answer from the device"
 SEGMENTS_WITHIN = 15.0  # seconds more than for one answer, for one in many segments
 MOST_ANSWERS = 10_000  # to one Who-Is, that wait to be looked at
 MAX_APDU = 1476  # octets, the most that BACnet/IP carries (ASHRAE 135, annex J)
@@ -93,8 +96,7 @@ class IAm:
     vendor_id: int
 
 
-@dataclass(frozen=True, slots=True)
-class PropertyResult:
+class PropertyResult(NamedTuple):
     """One property of a ReadPropertyMultiple answer: ``value`` is a bacpypes3 value, or a `BacnetError`."""
 
     object_id: ObjectId
@@ -102,7 +104,7 @@ class PropertyResult:
     value: Any
 
 
-class _ClientApplication(notifications.Notifications, Application):  # type: ignore[misc,unused-ignore]
+class _ClientApplication(LibraryIds, notifications.Notifications, Application):  # type: ignore[misc,unused-ignore]
     """Collects every I-Am, also a second device with the same number."""
 
     i_am_queues: set[asyncio.Queue[IAm]]
@@ -159,6 +161,12 @@ class BacnetClient:
         self._application: Any = None
         self.complaints = Complaints()  # of the library, about packets
         self.malformed = 0  # answers that could not be used
+        self._rpm = RpmClient()
+
+    @property
+    def counts(self) -> Counts:
+        """Datagrams that came in and were of no use."""
+        return self._rpm.counts
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
@@ -199,6 +207,7 @@ class BacnetClient:
         asap.clientTransactions = Transactions(self._manners)
         if self._fast:
             _hand_over_undecoded(self._application.asap)
+            await self._rpm.attach(self._application)
         if self._bbmd:
             (link,) = self._application.link_layers.values()
             self._registration = Registration(link, str(_bbmd(self._bbmd)), self._bbmd_ttl)
@@ -207,8 +216,10 @@ class BacnetClient:
     async def __aexit__(self, *_: object) -> None:
         if self._registration is not None:
             await self._registration.close()
+        self._rpm.close()
         self._application.close()
         self.complaints.remove()
+        await asyncio.sleep(0)  # the socket is closed in the loop's next turn
 
     @property
     def broadcasts(self) -> bool:
@@ -270,14 +281,33 @@ class BacnetClient:
         Raise a `BacnetError` where the request as a whole brought nothing.
         """
         if self._fast:
-            return await self._read_fast(address, rpm.question(tuple((oid, tuple(names)) for oid, names in wanted)))
+            if peer := _peer(address):
+                with contextlib.suppress(NeedsLibraryError):
+                    return await self._read_express(address, peer, wanted)
+            return await self._read_fast(address, _question(wanted))
         async with self._request(address):
             answer = await self._application.read_property_multiple(Address(address), _arguments(wanted))
         _raise_returned(answer)
         return [_result(*row) for row in answer or []]
 
+    async def _read_express(
+        self, address: str, peer: Peer, wanted: Sequence[tuple[ObjectId, Sequence[str]]]
+    ) -> list[PropertyResult]:
+        """By our own codec and past bacpypes3's layers; what the codec does not know is decoded by bacpypes3."""
+        async with self._turn_of(address), self._rpm.place() as place:
+            question = _question(wanted)
+            try:
+                apdu = await self._rpm.ask(peer, question.request, *self._tries(address), place)
+            except SilenceError:
+                raise NoAnswerError(SILENCE) from None
+        try:
+            return [_from_rpm(*row) for row in question.decode_apdu(apdu)]
+        except rpm.UnexpectedAnswerError:
+            rows = await _apdu_by_library(apdu, address, question.wanted)
+        return [_result(*row) for row in rows or []]
+
     async def _read_fast(self, address: str, question: rpm.Question) -> list[PropertyResult]:
-        """The same by our own codec; what it does not know is decoded by bacpypes3."""
+        """By our own codec through bacpypes3's layers, which can do segments and routers."""
         async with self._request(address):
             request = ConfirmedRequestPDU(rpm.SERVICE, destination=_address(address))
             request.put_data(question.request)
@@ -325,10 +355,19 @@ class BacnetClient:
 
     def _patience_with(self, address: str) -> float:
         """The longest that an answer may take, over all retries, in seconds."""
+        timeout, retries = self._tries(address)
+        return timeout * (retries + 1) + SEGMENTS_WITHIN
+
+    def _tries(self, address: str) -> tuple[float, int]:
+        """Seconds for one try, and how often it is repeated."""
         manners = self._manners.get(address, Manners())
         timeout = self._timeout if manners.timeout is None else manners.timeout
-        retries = self._retries if manners.retries is None else manners.retries
-        return timeout * (retries + 1) + SEGMENTS_WITHIN
+        return timeout, self._retries if manners.retries is None else manners.retries
+
+    def _turn_of(self, address: str) -> asyncio.Semaphore:
+        """The turn at the device itself."""
+        most = self._manners.get(address, Manners()).concurrency or self._concurrency
+        return self._turns.setdefault(address, asyncio.Semaphore(most))
 
     def _trunk_of(self, address: str) -> contextlib.AbstractAsyncContextManager[None]:
         """The turn on the device's trunk; none is needed where it is reached directly."""
@@ -339,9 +378,7 @@ class BacnetClient:
 
     @contextlib.asynccontextmanager
     async def _request(self, address: str) -> AsyncIterator[None]:
-        most = self._manners.get(address, Manners()).concurrency or self._concurrency
-        turn = self._turns.setdefault(address, asyncio.Semaphore(most))
-        async with turn, self._trunk_of(address):
+        async with self._turn_of(address), self._trunk_of(address):
             try:
                 # bacpypes3 leaves a request open for ever whose answer it can't decode
                 async with asyncio.timeout(self._patience_with(address)):
@@ -395,6 +432,22 @@ async def _decoded_by_library(answer: Any, wanted: rpm.Wanted) -> Any:
     return await _Answered(answer).read_property_multiple(source, _arguments(wanted), vendor_info=get_vendor_info(0))
 
 
+async def _apdu_by_library(apdu: bytes, address: str, wanted: rpm.Wanted) -> Any:
+    """What bacpypes3 makes of an answer: rows; raise a `BacnetError` for an Error, Reject or Abort, or for nonsense."""
+    try:
+        answer = APDU.decode(PDU(apdu, source=_address(address)))
+        if isinstance(answer, ErrorPDU):
+            answer = APCISequence.decode(answer)
+        _raise_returned(answer)
+        return await _decoded_by_library(answer, wanted)
+    except ErrorRejectAbortNack as error:  # a BaseException
+        raise _translate(error) from None
+    except BacnetError:
+        raise
+    except Exception as error:  # bacpypes3's decoder raises whatever it trips over
+        raise MalformedError(f"answer can't be decoded ({type(error).__name__}: {error})") from error
+
+
 def _arguments(wanted: Sequence[tuple[ObjectId, Sequence[str]]]) -> list[Any]:
     arguments: list[Any] = []
     for object_id, names in wanted:
@@ -405,6 +458,19 @@ def _arguments(wanted: Sequence[tuple[ObjectId, Sequence[str]]]) -> list[Any]:
 @lru_cache(maxsize=4096)
 def _address(address: str) -> Address:
     return Address(address)
+
+
+@lru_cache(maxsize=4096)
+def _peer(address: str) -> Peer | None:
+    """Where to send a datagram to a device on our own network; None for one behind a router."""
+    parsed = _address(address)
+    direct = parsed.addrType == Address.localStationAddr and parsed.addrRoute is None
+    peer: Peer | None = getattr(parsed, "addrTuple", None) if direct else None
+    return peer
+
+
+def _question(wanted: Sequence[tuple[ObjectId, Sequence[str]]]) -> rpm.Question:
+    return rpm.question(tuple([(object_id, tuple(names)) for object_id, names in wanted]))
 
 
 def _from_rpm(object_id: ObjectId, name: str, value: rpm.Value) -> PropertyResult:
@@ -507,6 +573,6 @@ def _translate(error: Any) -> BacnetError:
         return RejectedError(f"rejected: {RejectReason(error.apduAbortRejectReason)}")
     if isinstance(error, AbortPDU):
         if error.apduAbortRejectReason in (AbortReason.noResponse, AbortReason.tsmTimeout):
-            return NoAnswerError("no answer from the device")
+            return NoAnswerError(SILENCE)
         return AbortedError(f"aborted: {AbortReason(error.apduAbortRejectReason)}")
     return BacnetError(f"not delivered: {error}")

@@ -91,7 +91,7 @@ class EmbeddedBroker:
         config = self._directory / "mosquitto.conf"
         config.write_text(
             f"listener {self.port} {LOOPBACK}\nallow_anonymous false\npassword_file {passwords}\npersistence false\n"
-            f"user {getpass.getuser()}\n"
+            f"set_tcp_nodelay true\nuser {getpass.getuser()}\n"
         )
         return [self.program, "-c", str(config)]
 

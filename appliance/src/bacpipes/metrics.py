@@ -24,6 +24,11 @@ class WorkerMetrics:
         self.published = Counter(
             "bacpipes_mqtt_published", "Readings acknowledged by the broker", registry=self.registry
         )
+        self.withheld = Counter(
+            "bacpipes_mqtt_withheld",
+            "Readings that their point's publish policy did not select",
+            registry=self.registry,
+        )
         self.publish_refused = Counter(
             "bacpipes_mqtt_refused", "Messages that the broker refused", registry=self.registry
         )
@@ -37,6 +42,12 @@ class WorkerMetrics:
         )
         self.point_quarantined = Gauge(
             "bacpipes_point_quarantined", "1 for each point in quarantine", ["device", "object"], registry=self.registry
+        )
+        self.datagrams_ignored = Gauge(
+            "bacpipes_bacnet_ignored",
+            "Datagrams that are no BACnet/IP (damaged), or answer nothing that was asked (stray)",
+            ["why"],
+            registry=self.registry,
         )
         self.points = Gauge("bacpipes_points_enabled", "Points that are polled", registry=self.registry)
         self.commands = Counter("bacpipes_commands", "Write commands, by outcome", ["outcome"], registry=self.registry)
@@ -175,6 +186,11 @@ class WorkerMetrics:
             for name in objects:
                 self.point_quarantined.labels(number, name).set(1)
         self.devices_silent.set(silent)
+
+    def show_ignored(self, damaged: int, stray: int) -> None:
+        """How many BACnet datagrams were of no use since the start."""
+        self.datagrams_ignored.labels("damaged").set(damaged)
+        self.datagrams_ignored.labels("stray").set(stray)
 
     def text(self) -> bytes:
         """All of it in the exposition format."""

@@ -13,8 +13,8 @@ from sqlalchemy import create_engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import StaticPool
 
-from bacpipes import history, schema
-from bacpipes.database import CONNECT_TIMEOUT, first_line, refuse_malformed
+from bacpipes import history, schema, stored_settings
+from bacpipes.database import CONNECT_TIMEOUT, first_line, query, refuse_malformed
 from bacpipes.errors import SchemaError, UnavailableError
 from bacpipes.log import get_logger
 from bacpipes.migrations import DIRECTORY
@@ -35,6 +35,7 @@ def migrate(settings: Settings) -> history.Engine:
         refuse_unsuitable(connection, OLDEST_SERVER)
         take_lock(connection)
         engine = _upgrade(connection, settings)
+        settings = _in_force(connection, settings)
         history.maintain(connection, engine, settings.retention_days)
     logger.info("schema is current", version=schema.head(), engine=engine.value, engine_meaning=engine.meaning)
     return engine
@@ -88,10 +89,15 @@ def _upgrade(connection: Connection, settings: Settings) -> history.Engine:
     with lender.begin() as lent:  # begun here, so that Alembic leaves the commit to us
         run_alembic(lent, DIRECTORY, schema.head())
         engine = history.install(connection)
-        history.set_policies(connection, engine, settings.retention_days, settings.compress_after_hours)
+        kept = _in_force(connection, settings).retention_days
+        history.set_policies(connection, engine, kept, settings.compress_after_hours)
         connection.execute((DIRECTORY / "grants.sql").read_bytes())
     connection.autocommit = True
     return engine
+
+
+def _in_force(connection: Connection, settings: Settings) -> Settings:
+    return stored_settings.overlay(settings, dict(connection.execute(query("setting_load")).fetchall()))
 
 
 def _refuse_newer(connection: Connection) -> None:

@@ -3,6 +3,7 @@
 import json
 import math
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from bacpipes.points import Point
@@ -15,13 +16,32 @@ POINT_NOT_FOUND = "Point not found"
 MALFORMED = "Malformed command"
 
 
-def reading_payload(point: Point, reading: Reading) -> bytes:
-    """A reading; one that failed has ``value`` null, ``quality`` bad and a ``reason``."""
-    fields: dict[str, Any] = {
-        "value": reading.value,
-        "timestamp": iso_milliseconds(to_datetime(reading.at)),
-        "units": point.units,
-        "quality": reading.quality.text,
+class ReadingPayloads:
+    """Readings as JSON: what is the same in each of a point's payloads is put into JSON once."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[Point, str, str]] = {}
+
+    def encode(self, point: Point, reading: Reading) -> bytes:
+        """A reading; one that failed has ``value`` null, ``quality`` bad and a ``reason``."""
+        known = self._known.get(point.id)
+        if known is None or known[0] is not point:
+            known = self._known[point.id] = (point, *_of_point(point))
+        value = reading.value
+        if value is None:
+            text = "null"
+        elif math.isfinite(value):
+            text = repr(value)
+        else:
+            raise ValueError(f"{value} is no number in JSON")
+        reason = "" if reading.reason is None else f',"reason":{_json(reading.reason)}'
+        quality = reading.quality.text
+        return f'{{"value":{text},"timestamp":"{_stamp(reading.at)}{known[1]}{quality}{known[2]}{reason}}}'.encode()
+
+
+def _of_point(point: Point) -> tuple[str, str]:
+    """What stands between a reading's time and its quality, and behind the quality."""
+    fields = {
         "dis": point.dis,
         "haystackName": point.haystack_name,
         "deviceIp": point.device.ip,
@@ -29,9 +49,12 @@ def reading_payload(point: Point, reading: Reading) -> bytes:
         "objectType": point.object_type,
         "objectInstance": point.object_instance,
     }
-    if reading.reason is not None:
-        fields["reason"] = reading.reason
-    return encode(fields)
+    return f'","units":{_json(point.units)},"quality":"', f'",{_json(fields)[1:-1]}'
+
+
+@lru_cache(maxsize=4096)
+def _stamp(at: int) -> str:
+    return iso_milliseconds(to_datetime(at))
 
 
 def result_payload(
@@ -102,4 +125,8 @@ def malformed_payload(error: MalformedCommandError, site_id: str) -> dict[str, A
 
 def encode(fields: dict[str, Any]) -> bytes:
     """Compact UTF-8 JSON; refuses NaN, which JSON lacks."""
-    return json.dumps(fields, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    return _json(fields).encode()
+
+
+def _json(thing: Any) -> str:
+    return json.dumps(thing, ensure_ascii=False, separators=(",", ":"), allow_nan=False)

@@ -18,6 +18,7 @@ ObjectId = tuple[str, int]
 Wanted = tuple[tuple[ObjectId, tuple[str, ...]], ...]
 
 SERVICE: Final = 14
+_ACK: Final = 0x30  # ComplexAck without segments, clause 20.1.5
 _OBJECT, _OPEN_LIST, _CLOSE_LIST = b"\x0c", b"\x1e", b"\x1f"  # context tags: 0 object identifier, 1 list
 _OPEN_VALUE, _CLOSE_VALUE = 0x4E, b"\x4f"  # context tag 4
 _OPEN_ERROR, _CLOSE_ERROR = b"\x5e", b"\x5f"  # context tag 5
@@ -38,6 +39,7 @@ class AccessError:
 
 Value = float | int | tuple[bool, ...] | AccessError | None
 _Reader = Callable[[bytes, int], tuple[Value, int]]
+_Parts = tuple[tuple[bytes, ObjectId, tuple[tuple[bytes, str, _Reader], ...]], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +48,23 @@ class Question:
 
     wanted: Wanted
     request: bytes
-    _parts: tuple[tuple[bytes, ObjectId, tuple[tuple[bytes, str, _Reader], ...]], ...]
+    _usual: "_Usual | None"
+    _parts: "_Parts"
 
     def decode(self, answer: bytes) -> list[tuple[ObjectId, str, Value]]:
         """(object, property, value) for all that was asked, in its order; raise `UnexpectedAnswerError`."""
+        if self._usual is not None and (found := self._usual.decode(answer)) is not None:
+            return found
         try:
             return self._decode(answer)
         except (IndexError, struct.error):
             raise UnexpectedAnswerError("the answer ends too soon") from None
+
+    def decode_apdu(self, apdu: bytes) -> list[tuple[ObjectId, str, Value]]:
+        """The same from a whole APDU, which must be an acknowledgement without segments."""
+        if apdu[0] != _ACK or apdu[2] != SERVICE:
+            raise UnexpectedAnswerError("no acknowledgement")
+        return self.decode(apdu[3:])
 
     def _decode(self, answer: bytes) -> list[tuple[ObjectId, str, Value]]:
         found: list[tuple[ObjectId, str, Value]] = []
@@ -75,6 +86,47 @@ class Question:
         return found
 
 
+class _Usual:
+    """The answer as it nearly always is: no errors, every value of its shortest encoding.
+
+    Then all octets but the values' are known beforehand, and compared at once; the values are taken out at once, too.
+    """
+
+    __slots__ = ("_expected", "_flags", "_known", "_names", "_values")
+
+    def __init__(self, parts: "_Parts") -> None:
+        octets, known = bytearray(), bytearray()
+        layout, self._names, self._flags = ">", [], []
+        for head, object_id, properties in parts:
+            octets += head
+            layout += f"{len(head)}x"
+            for tag, name, read in properties:
+                before, code, size = _SHORTEST[read]
+                start = tag + bytes([_OPEN_VALUE]) + before
+                known += b"\xff" * (len(octets) + len(start) - len(known)) + bytes(size)
+                octets += start + bytes(size) + _CLOSE_VALUE
+                layout += f"{len(start)}x{code}x"
+                self._names.append((object_id, name))
+                self._flags.append(read is _flags)
+            octets += _CLOSE_LIST
+            layout += "x"
+        known += b"\xff" * (len(octets) - len(known))
+        self._expected = int.from_bytes(octets, "big")
+        self._known = int.from_bytes(known, "big")
+        self._values = struct.Struct(layout)
+
+    def decode(self, answer: bytes) -> "list[tuple[ObjectId, str, Value]] | None":
+        """As `Question.decode`; None where this answer is laid out in another way."""
+        if len(answer) != self._values.size or int.from_bytes(answer, "big") & self._known != self._expected:
+            return None
+        return [
+            (object_id, name, _FLAGS[value >> 4] if is_flags else value)
+            for (object_id, name), is_flags, value in zip(
+                self._names, self._flags, self._values.unpack(answer), strict=True
+            )
+        ]
+
+
 @lru_cache(maxsize=4096)
 def question(wanted: Wanted) -> Question:
     """Prepare a request; a poll asks the same again and again."""
@@ -82,16 +134,19 @@ def question(wanted: Wanted) -> Question:
     request = bytearray()
     for object_id, names in wanted:
         head = _OBJECT + _packed(object_id) + _OPEN_LIST
-        properties = [(int(PropertyIdentifier(name)), name) for name in names]
-        request += head + b"".join(_context(0, number) for number, _ in properties) + _CLOSE_LIST
-        parts.append(
-            (
-                head,
-                object_id,
-                tuple((_context(2, number), name, _reader(object_id[0], name)) for number, name in properties),
-            )
-        )
-    return Question(wanted, bytes(request), tuple(parts))
+        references, properties = _properties(object_id[0], names)
+        request += head + references + _CLOSE_LIST
+        parts.append((head, object_id, properties))
+    known = all(read in _SHORTEST for _, _, properties in parts for _, _, read in properties)
+    return Question(wanted, bytes(request), _Usual(tuple(parts)) if known else None, tuple(parts))
+
+
+@lru_cache(maxsize=256)
+def _properties(object_type: str, names: tuple[str, ...]) -> tuple[bytes, tuple[tuple[bytes, str, _Reader], ...]]:
+    """How the properties are asked for, and for each what its part of the answer begins with, name, and reader."""
+    numbers = [(int(PropertyIdentifier(name)), name) for name in names]
+    readers = tuple((_context(2, number), name, _reader(object_type, name)) for number, name in numbers)
+    return b"".join(_context(0, number) for number, _ in numbers), readers
 
 
 def _packed(object_id: ObjectId) -> bytes:
@@ -173,3 +228,10 @@ def _named(error_class: int, error_code: int) -> AccessError:
 
 
 _FLAGS = tuple(tuple(bool(bits & mask) for mask in (8, 4, 2, 1)) for bits in range(16))
+# What stands before a value, how `struct` takes it out, and its octets, where it is encoded as shortly as it can be.
+_SHORTEST: dict[_Reader, tuple[bytes, str, int]] = {
+    _real: (b"\x44", "f", 4),
+    _enumerated: (b"\x91", "B", 1),
+    _unsigned: (b"\x21", "B", 1),
+    _flags: (b"\x82\x04", "B", 1),
+}

@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from bacpipes.errors import SettingsError
@@ -56,6 +56,14 @@ class Settings(BaseSettings):
     commit_readings: int = Field(1000, ge=1, le=20000, description="readings in one transaction at most")
     spool_megabytes: int = Field(512, ge=1, description="disk for batches while the database is away")
 
+    # Publishing
+    publish_policy: Literal["every", "change"] = Field(
+        "every", description="which readings are published by MQTT where a point does not say: `every` or `change`"
+    )
+    publish_heartbeat: float = Field(
+        900.0, gt=0, le=86400, description="with `change`: at least one message of each point within so many seconds"
+    )
+
     # History
     retention_days: int = Field(30, ge=1, description="days of readings kept at the site")
     compress_after_hours: int = Field(6, ge=1, description="age at which chunks are compressed, where the engine can")
@@ -77,6 +85,12 @@ class Settings(BaseSettings):
         None, description="libpq connection string of central's PostgreSQL; with it the site ships its log there"
     )
     ship_readings: bool = Field(True, description="false: central follows the log itself, by replication")
+    ship_every: float = Field(
+        0.0, ge=0, le=3600, description="seconds between shipments, so that several polls share one; 0: each at once"
+    )
+    command_look_every: float = Field(
+        5.0, ge=1, le=3600, description="seconds between looks for commands at central, beside its notifications"
+    )
     ship_rate: float = Field(5000.0, gt=0, description="readings per second at most while the shipper catches up")
     reconcile_every_hours: float = Field(24.0, ge=0, description="hours between comparisons with central; 0: never")
     reconcile_days: int = Field(2, ge=1, description="days that such a comparison looks back")
@@ -84,6 +98,11 @@ class Settings(BaseSettings):
     # Exporter and the worker's own status page
     http_host: str = Field("127.0.0.1", description="address on which the exporter listens")
     http_port: int = Field(3001, ge=0, le=65535, description="port of the exporter")
+    http_certificate: Path | None = Field(None, description="PEM file of the exporter's certificate with its chain")
+    http_key: Path | None = Field(None, description="PEM file of that certificate's key")
+    http_plain: bool = Field(
+        False, description="serve plain HTTP beyond loopback: for a container whose port is published on loopback only"
+    )
     session_hours: float = Field(12.0, gt=0, le=720, description="hours after which a login on the page ends")
     points_owner: Literal["page", "inventory"] = Field(
         "page", description="who owns the points: `inventory` makes them read-only on the page"
@@ -112,6 +131,13 @@ class Settings(BaseSettings):
         except (zoneinfo.ZoneInfoNotFoundError, ValueError) as error:
             raise ValueError("is not an IANA time zone, as for example Asia/Macau") from error
         return value
+
+    @model_validator(mode="after")
+    def _certificate_and_key_belong_together(self) -> "Settings":
+        if (self.http_certificate is None) != (self.http_key is None):
+            given, lacking = ("CERTIFICATE", "KEY") if self.http_certificate else ("KEY", "CERTIFICATE")
+            raise ValueError(f"{PREFIX}HTTP_{given} is set, {PREFIX}HTTP_{lacking} is not; give both or neither")
+        return self
 
     @cached_property
     def zone(self) -> zoneinfo.ZoneInfo:
@@ -147,8 +173,8 @@ def read_settings(kind: type[Kind], **overrides: object) -> Kind:
 
 
 def _problem(location: tuple[int | str, ...], message: str) -> str:
-    name = PREFIX + str(location[0]).upper() if location else "settings"
-    return f"{name}: {message.removeprefix('Value error, ')}"
+    text = message.removeprefix("Value error, ")
+    return f"{PREFIX}{str(location[0]).upper()}: {text}" if location else text
 
 
 def _refuse_unknown_variables(kind: type[Settings]) -> None:

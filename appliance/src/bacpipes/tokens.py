@@ -18,6 +18,7 @@ from bacpipes.errors import InputError
 
 PREFIX = "bpt_"
 RANDOM_BYTES = 32
+SECRET = re.compile(r"bpt_[A-Za-z0-9_-]{43,150}")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -68,8 +69,7 @@ def digest(secret: str) -> bytes:
 
 async def create(connection: Connection, name: str, role: Role, expires_days: int | None, actor: str) -> str:
     """Make a token and return its secret, which is nowhere kept."""
-    if not NAME.fullmatch(name):
-        raise InputError(f"{name!r} is not a name for a token.", "Use 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-'.")
+    _require_name(name)
     await _require_schema(connection)
     secret = new_secret()
     values = {"name": name, "role": role.text, "digest": digest(secret), "days": expires_days}
@@ -82,6 +82,26 @@ async def create(connection: Connection, name: str, role: Role, expires_days: in
         remedy = "Choose another name; a revoked token's name stays taken, so that the audit trail is unambiguous."
         raise InputError(f"There is a token named {name!r} already.", remedy) from None
     return secret
+
+
+async def ensure(connection: Connection, name: str, role: Role, secret: str, actor: str) -> str:
+    """Let there be a token of that name with this secret, which was made elsewhere: ``made``, ``changed`` or
+    ``unchanged``. Raise `InputError` for a secret that is none, was revoked, or is another token's."""
+    _require_name(name)
+    if not SECRET.fullmatch(secret):
+        raise InputError("That is not a token.", f"{PREFIX} and 43 to 150 of A-Z, a-z, 0-9, '_' and '-', random.")
+    await _require_schema(connection)
+    values = {"name": name, "role": role.text, "digest": digest(secret)}
+    revoked = "SELECT FROM api_token WHERE digest = %s AND (revoked_at IS NOT NULL OR name <> %s)"
+    async with connection.transaction():
+        if await (await connection.execute(revoked, [values["digest"], name])).fetchone() is not None:
+            raise InputError(f"The token for {name!r} was revoked, or is another name's.", "Make a new one.")
+        row = await (await connection.execute(query("token_ensure"), values)).fetchone()
+        if row is None:
+            return "unchanged"
+        done = "made" if row[0] else "changed"
+        await _audit(connection, actor, "token.create" if row[0] else "token.change", name, {"role": role.text})
+    return done
 
 
 async def everyone(connection: Connection) -> list[Token]:
@@ -101,6 +121,11 @@ async def revoke(connection: Connection, name: str, actor: str) -> bool:
         if row == (True,):
             await _audit(connection, actor, "token.revoke", name, {})
     return bool(row[0])
+
+
+def _require_name(name: str) -> None:
+    if not NAME.fullmatch(name):
+        raise InputError(f"{name!r} is not a name for a token.", "Use 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-'.")
 
 
 async def _audit(connection: Connection, actor: str, action: str, subject: str, detail: dict[str, Any]) -> None:

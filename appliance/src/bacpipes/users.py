@@ -106,6 +106,19 @@ async def add(connection: Connection, name: str, role: Role, password: str, acto
     return name
 
 
+async def ensure(connection: Connection, name: str, role: Role, password: str, actor: str) -> Role | None:
+    """Make a user where there is none of that name; None where it was made, else the role of the one there is.
+
+    Nothing of a user that is there is changed: role, password and state are what people chose since.
+    """
+    async with connection.transaction():
+        await connection.execute(query("user_lock"))
+        found = next((one for one in await everyone(connection) if one.name == normal(name)), None)
+        if found is None:
+            await add(connection, name, role, password, actor)
+    return found.role if found else None
+
+
 async def set_password(
     connection: Connection, name: str, password: str, actor: str, *, keep_session: bytes | None = None
 ) -> None:

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import ssl
 import time
 import urllib.error
 import urllib.request
@@ -266,8 +267,9 @@ def token_of(host: Host) -> str:
 
 def get(host: Host, path: str, token: str | None) -> str:
     headers = {"Authorization": f"Bearer {token}"} if token else {}
-    request = urllib.request.Request(f"http://{address(host)}:3001{path}", headers=headers)
-    with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 – http alone
+    request = urllib.request.Request(f"https://{address(host)}:3001{path}", headers=headers)
+    authority = ssl.create_default_context(cadata=host.check_output("cat /opt/bacpipes/tls/ca.pem"))
+    with urllib.request.urlopen(request, timeout=10, context=authority) as answer:  # noqa: S310 – https alone
         return str(answer.read().decode())
 
 

@@ -26,6 +26,14 @@ def tidy(host: Host) -> Iterator[None]:
     subprocess.run(["sh", "-c", f"{listing} | xargs -r docker image rm"], check=False, capture_output=True)
 
 
+def test_the_machine_has_what_the_controller_has(host: Host) -> None:
+    words = ["docker", "image", "inspect", "-f", "{{.RootFS.Layers}} {{.Config.Cmd}}", f"{NAME}:1"]
+    here = subprocess.run(words, check=True, capture_output=True, text=True).stdout.strip()
+    assert host.check_output(" ".join(["%s"] * len(words)), *words) == here
+    assert "sha256:" in here
+    assert not host.file("/var/cache/bacpipes/images").exists  # what travelled is not kept
+
+
 def test_a_new_version_comes_and_the_one_before_stays(request: pytest.FixtureRequest, host: Host) -> None:
     first = image(host, "1")
     for version in ("2", "3"):

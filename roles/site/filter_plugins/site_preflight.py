@@ -23,6 +23,8 @@ PROJECT = Path(__file__).resolve().parents[3]
 BYTES_A_ROW = 153  # uncompressed, indexes counted: docs/benchmarks.md
 FIXED_DISK = 8  # GiB: system 1.5, images of two versions during an upgrade 3, WAL and log 1.5, spool 0.5, air 1.5
 LEAST_MEMORY = {"mosquitto": 1024, "emqx": 1536}  # MiB
+SHORTEST_PASSWORD = 12  # of a user of the page
+VAULT = ("vault_pki_ca_passphrase", "vault_proxmox_token_secret", "vault_page_admin_password")
 LONGEST_AT_CENTRAL = 58  # its database role is site_<id>, and PostgreSQL's names have 63 bytes
 POINT_PROBLEMS = 20  # lines of one points file that are shown; the rest are counted
 DAY = 86400
@@ -133,7 +135,7 @@ def check_sites(
 def _site(host: str, hostvars: Mapping[str, Variables], report: Report) -> Site | None:
     """A host's entry, its types checked; None where there is none at all."""
     names = ("site", "fleet", "ansible_host", "ansible_port", "ansible_ssh_common_args", "inventory_dir",
-             "vault_pki_ca_passphrase", "vault_proxmox_token_secret")  # fmt: skip
+             *VAULT)  # fmt: skip
     variables = {name: value for name in names if (value := _read(hostvars, host, name, report)) is not _ABSENT}
     spec = _spec("site")["main"]
     fleet_keys = spec["fleet"]["options"]
@@ -379,7 +381,7 @@ def _known_names() -> frozenset[str]:
     for file in PROJECT.glob("playbooks/group_vars/**/*.yml"):
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
         names.update(content if isinstance(content, dict) else ())
-    return frozenset(names | {"site", "fleet", "vault_pki_ca_passphrase", "vault_proxmox_token_secret"})
+    return frozenset(names | {"site", "fleet", *VAULT})
 
 
 def _did_you_mean(text: Any, known: Iterable[str]) -> str:
@@ -565,11 +567,22 @@ def _check_central(site: Site, hostvars: Mapping[str, Variables], centrals: Sequ
     ):
         what = f"is longer than {LONGEST_AT_CENTRAL}, begins with bacpipes or is central: it is a user's name there"
         report.error(site.where("id"), what, "Give a shorter or another one.")
+    _check_replication(site, report)
     address = _central_address(hostvars, host or centrals[0], report)
     if site.get("broker.engine") == "emqx" and live is not False and _address(address) is not None:
         what = "can't check the certificate of a central that is reached by an address"
         remedy = f"Write a name as central.address in host_vars/{host or centrals[0]}.yml, or take mosquitto here."
         report.error(site.where("broker.engine"), what, remedy)
+
+
+def _check_replication(site: Site, report: Report) -> None:
+    """Where central dials the site: some log is kept for it, and its address is one."""
+    keep, address = site.get("central.keep_gb"), site.get("central.address")
+    if keep is not None and keep < 1:
+        report.error(site.where("central.keep_gb"), "is too little", "Keep 1 GB or more: central is away now and then.")
+    if address is not None and site.get("central.complete") != "replication":
+        what = "says how central dials the site, which it does with central.complete: replication only"
+        report.error(site.where("central.address"), what, "Set that lane, or remove the line.")
 
 
 def _central_address(hostvars: Mapping[str, Variables], host: str, report: Report) -> Any:
@@ -635,6 +648,10 @@ def _check_secrets(site: Site, report: Report) -> None:
         if not isinstance(value, str) or not value.strip():
             remedy = "`ansible-vault edit group_vars/all/vault.yml` in the inventory; docs/onboarding.md shows how."
             report.error(name, f"is missing, and {use} needs it", remedy)
+    page = site.variables.get("vault_page_admin_password", _ABSENT)
+    if page is not _ABSENT and (not isinstance(page, str) or len(page) < SHORTEST_PASSWORD or len(set(page)) < 5):
+        what = f"is too short or too simple: {SHORTEST_PASSWORD} characters, 5 of them different, are the least"
+        report.error("vault_page_admin_password", what, "Give a longer one, or remove the line.")
 
 
 # --- points ----------------------------------------------------------------------------------------------------------

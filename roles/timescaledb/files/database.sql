@@ -4,6 +4,8 @@ WITH access (name, privilege) AS (
     SELECT name, 'CONNECT' FROM string_to_table(:'roles' || ' ' || :'guests', ' ') AS name WHERE name NOT IN (:'owner', '')
     UNION ALL
     SELECT name, 'TEMPORARY' FROM string_to_table(:'temporary', ' ') AS name
+    UNION ALL
+    SELECT name, 'CREATE' FROM string_to_table(:'subscribers', ' ') AS name WHERE name <> '' -- CREATE SUBSCRIPTION asks for it
 ), granted AS (
     SELECT a.grantee, a.privilege_type
     FROM pg_database, aclexplode(coalesce(datacl, acldefault('d', datdba))) AS a WHERE datname = current_database()

@@ -12,6 +12,7 @@ from lab.plan import BUILDINGS, CACHE, PROJECT, STATE
 from lab.shell import LabError, follow, needs, run, step
 
 PYTEST, MOLECULE = (Path(sys.executable).with_name(name) for name in ("pytest", "molecule"))
+TESTS = ("tests/lab/test_fleet.py", "tests/lab/test_central_faults.py")
 PROGRAMS = ("lxc-start", "lxc-attach", "debootstrap", "dockerd", "nft", "ip", "zstd", "ssh", "ssh-keygen")
 
 
@@ -46,7 +47,8 @@ def prepare() -> None:
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def test(arguments: tuple[str, ...]) -> None:
     """The lab's own tests (pytest ARGUMENTS): from nothing, twice, interrupted, killed, rebooted, offboarded."""
-    words = ["-c", "tests/lab/pytest.ini", "tests/lab/test_fleet.py", *(arguments or ("-m", "not faults"))]
+    files = () if any(word.startswith("tests/") for word in arguments) else TESTS
+    words = ["-c", "tests/lab/pytest.ini", *files, *(arguments or ("-m", "not faults"))]
     follow([PYTEST, *words], fleet.environment(), PROJECT)
 
 

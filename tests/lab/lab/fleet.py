@@ -19,7 +19,7 @@ PLAYBOOK = Path(sys.executable).with_name("ansible-playbook")
 PSQL = "docker exec -i bacpipes-database-1 psql -U postgres -d bacpipes -Atc"
 SCENARIOS = (  # in order: each role finds what those before it have left
     "pki", "base", "docker", "image", "timescaledb", "mqtt_broker", "appliance", "stack",
-    "lxc_container", "site", "verify",
+    "lxc_container", "central", "site", "verify",
 )  # fmt: skip
 SECONDS = STATE / "seconds.json"
 
@@ -33,7 +33,8 @@ def prepare() -> None:
     _write(BORN / "hosts.yml", "all: {}\n")
     vault = BORN / "group_vars" / "all" / "vault.yml"
     if not vault.exists():
-        _write(vault, f"vault_pki_ca_passphrase: {secrets.token_urlsafe(32)}\n")
+        names = ("vault_pki_ca_passphrase", "vault_page_admin_password")
+        _write(vault, "".join(f"{name}: {secrets.token_urlsafe(32)}\n" for name in names))
     facts = {
         "lab_root": str(root.FLEET_ROOT),
         "lab_key": str(KEY),
@@ -121,10 +122,12 @@ def _checks(site: str) -> str:
     return f"{sum(check['status'] == 'passed' for check in checks)} of {len(checks)}"
 
 
-def ssh(machine: str, command: str) -> str:
-    """Run a command on one of the lab's machines as root."""
-    options = ("-o", "BatchMode=yes", "-o", f"UserKnownHostsFile={STATE}/known_hosts", "-i", str(KEY))
-    return run("ssh", *options, f"root@{MACHINES[machine]}", command).stdout.strip()
+def ssh(machine: str, command: str, check: bool = True) -> str:
+    """Run a command on one of the lab's machines as root; what it printed, nothing where it may fail and did."""
+    settings = ("BatchMode=yes", "ConnectTimeout=10", f"UserKnownHostsFile={STATE}/known_hosts")
+    options = [word for setting in settings for word in ("-o", setting)]
+    done = run("ssh", *options, "-i", KEY, f"root@{MACHINES[machine]}", command, check=check)
+    return done.stdout.strip() if done.returncode == 0 else ""
 
 
 def _note_seconds(label: str, seconds: float) -> None:

@@ -1,15 +1,17 @@
 """One site while it is verified: its machine, its database, its broker and its web interface."""
 
 import json
+import socket
+import ssl
 import subprocess
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Sequence
 from concurrent.futures import Future
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
-from http.client import HTTPException
+from functools import cached_property
+from http.client import HTTPException, HTTPSConnection
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,18 @@ class Answer:
     @property
     def json(self) -> Any:
         return json.loads(self.body)
+
+
+class Tunnelled(HTTPSConnection):
+    """HTTPS to ``address``, whose certificate is checked, by way of a port of this host."""
+
+    def __init__(self, address: str, port: int, authority: ssl.SSLContext) -> None:
+        super().__init__(address, timeout=HTTP_SECONDS, context=authority)
+        self._address, self._authority, self._port = address, authority, port
+
+    def connect(self) -> None:
+        plain = socket.create_connection(("127.0.0.1", self._port), HTTP_SECONDS)
+        self.sock = self._authority.wrap_socket(plain, server_hostname=self._address)
 
 
 class Observed:
@@ -235,6 +249,11 @@ class Observed:
 
     # -- the web interface
 
+    @cached_property
+    def _authority(self) -> ssl.SSLContext:
+        """The fleet's CA, as the machine has it (that it is the right one is a check of its own)."""
+        return ssl.create_default_context(cadata=self.machine.secret(f"{self.site.directory}/tls/ca.pem"))
+
     @property
     def token(self) -> str:
         """The token that provisioning left for verification."""
@@ -242,18 +261,15 @@ class Observed:
 
     def http(self, method: str, path: str, token: str | None = None, body: Any = None) -> Answer:
         """One request over the tunnel; any status is an answer."""
-        port = self.machine.tunnel(self.site.http_address, self.site.http_port)
-        request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", method=method)
-        if token is not None:
-            request.add_header("Authorization", f"Bearer {token}")
+        headers = {"Authorization": f"Bearer {token}"} if token is not None else {}
         if body is not None:
-            request.data = json.dumps(body).encode()
-            request.add_header("Content-Type", "application/json")
+            headers["Content-Type"] = "application/json"
+        tunnel = self.machine.tunnel(self.site.http_address, self.site.http_port)
         try:
-            with urllib.request.urlopen(request, timeout=HTTP_SECONDS) as answer:  # noqa: S310 - http, by the line above
+            with closing(Tunnelled(self.site.http_address, tunnel, self._authority)) as connection:
+                connection.request(method, path, None if body is None else json.dumps(body), headers)
+                answer = connection.getresponse()
                 return Answer(answer.status, answer.read())
-        except urllib.error.HTTPError as error:
-            return Answer(error.code, error.read())
         except (OSError, HTTPException) as error:
             place = f"{self.site.http_address}:{self.site.http_port}"
             fail(

@@ -43,7 +43,7 @@ def _upgrade(connection: Connection[Any], settings: CentralSettings) -> Engine:
         run_alembic(lent, DIRECTORY, schema.head())
         engine = history.install(connection)
         connection.execute((SITE / "reading_checksum.sql").read_bytes())
-        landing = (DIRECTORY / "landing.sql").read_text()
+        landing = "".join(path.read_text() for path in sorted((DIRECTORY / "landing").glob("*.sql")))
         for name, value in (("{skew}", settings.live_skew), ("{ttl}", settings.write_ttl)):
             landing = landing.replace(name, f"{value:.3f}")
         connection.execute(landing.encode())

@@ -26,6 +26,12 @@ def require_schema(connection: Connection) -> None:
     schema.check(schema_version_now(connection))
 
 
+def require_site(connection: Connection, site: str) -> None:
+    """Raise `InputError` unless the site is registered."""
+    if connection.execute("SELECT FROM site WHERE id = %s", [site]).fetchone() is None:
+        raise InputError(f"Central has no site {site!r}.", "`bacpipes central site list` shows them.")
+
+
 def add(connection: Connection, site: str, **wanted: object) -> bool:
     """Register a site, or change what ``wanted`` (name, zone, lane, live) says of it; True where something changed."""
     if not SITE_ID.fullmatch(site) or site in RESERVED_SITE_IDS or len(site) > LONGEST:
@@ -65,6 +71,18 @@ def remove_role(connection: Connection, site: str) -> bool:
     connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", [role])
     connection.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(role)))
     return True
+
+
+def contradictions(connection: Connection, site: str) -> list[tuple[Any, ...]]:
+    """Heads of a site's audit chain that contradict earlier ones and were not accepted: when, record, hash, what."""
+    return connection.execute(query("central_audit"), {"site": site}).fetchall()
+
+
+def accept_audit(connection: Connection, site: str, actor: str, reason: str) -> None:
+    """What contradicts is settled: the site's next head begins anew."""
+    connection.execute(
+        "INSERT INTO site_audit_accepted (site_id, actor, reason) VALUES (%s, %s, %s)", [site, actor, reason]
+    )
 
 
 def everyone(connection: Connection) -> list[dict[str, Any]]:

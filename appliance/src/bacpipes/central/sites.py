@@ -21,6 +21,7 @@ SECONDS = {
     "lastReading": "bacpipes_central_last_reading_timestamp_seconds",
     "liveSeenAt": "bacpipes_central_live_seen_timestamp_seconds",
     "completeSeenAt": "bacpipes_central_complete_seen_timestamp_seconds",
+    "auditSeenAt": "bacpipes_central_audit_seen_timestamp_seconds",
     "comparedAt": "bacpipes_central_compared_timestamp_seconds",
 }
 NUMBERS = {
@@ -29,8 +30,11 @@ NUMBERS = {
     "points": "bacpipes_central_points",
     "gaps": "bacpipes_central_gaps",
     "subscriptionEnabled": "bacpipes_central_subscription_enabled",
+    "subscriptionWorking": "bacpipes_central_subscription_working",
+    "subscriptionErrors": "bacpipes_central_subscription_errors",
     "pendingCommands": "bacpipes_central_commands_pending",
     "comparedDifferingHours": "bacpipes_central_differing_hours",
+    "auditContradictions": "bacpipes_central_audit_contradictions",
     "comparedMissingHours": "bacpipes_central_missing_hours",
 }
 

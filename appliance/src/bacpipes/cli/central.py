@@ -4,23 +4,20 @@ import asyncio
 import gc
 import logging
 import sys
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar
 
 import click
-import psycopg
 
 from bacpipes import log
 from bacpipes.central.settings import CentralSettings, load_central_settings
+from bacpipes.cli.subscription import SITE_VARIABLE, attempt, publish, site_url, subscribe, unsubscribe
 from bacpipes.cli.token import token
-from bacpipes.database import Connection, connect, connect_now, first_line
-from bacpipes.errors import InputError, SettingsError, UnavailableError
-from bacpipes.settings import load_settings
+from bacpipes.database import Connection, connect, connect_now
+from bacpipes.errors import ExitCode, InputError
+from bacpipes.points.importer import os_user
 
-Result = TypeVar("Result")
-SITE_VARIABLE = "BACPIPES_SITE_DATABASE_URL"
 LANES = ("ship", "replication", "none")
 
 
@@ -46,72 +43,21 @@ def migrate() -> None:
 def serve() -> None:
     """Serve central's API, and hand commands from the broker to their sites. SIGTERM ends it in under 5 s."""
     from bacpipes.central.app import create_app
+    from bacpipes.exporter.certificate import ServerCertificate
     from bacpipes.exporter.server import listen
     from bacpipes.exporter.server import serve as run
 
     settings = load_central_settings()
     log.configure(settings.log_format, settings.log_level)
     logging.getLogger("psycopg.pool").setLevel(logging.CRITICAL)  # readiness logs the failure and the recovery
+    certificate = ServerCertificate.of(settings)
     with listen(settings) as listener:
 
         async def main() -> None:
-            await run(create_app(settings), listener)
+            await run(create_app(settings), listener, certificate)
 
         asyncio.run(main())
     gc.freeze()
-
-
-@central.command()
-def publish() -> None:
-    """At a site, as the database's owner: publish its log for central's subscription; safe to repeat."""
-    from bacpipes.central import replication
-
-    settings = load_settings()
-
-    async def main() -> None:
-        async with await connect(settings, "publish") as connection:
-            await replication.publish(connection, settings.site_id)
-
-    _attempt(main())
-    click.echo(f"Site {settings.site_id} publishes its log ({replication.PUBLICATION}).")
-
-
-@central.command()
-@click.argument("site_id", metavar="SITE")
-@click.option("--fill/--no-fill", default=True, help="After a new start: send what history has and central lacks.")
-def subscribe(site_id: str, fill: bool) -> int:
-    """Follow SITE's log by replication; makes what is missing, mends what is broken, safe to repeat.
-
-    BACPIPES_SITE_DATABASE_URL is how this server dials the site (a role with REPLICATION, sslmode=verify-full). A slot
-    that was lost is made anew, and what is missing meanwhile is taken from the site's history.
-    """
-    from bacpipes.central import replication
-
-    async def main() -> tuple[str, int]:
-        async with _both(site_id) as (settings, site, central):
-            conninfo = settings.site_database_url.get_secret_value()  # type: ignore[union-attr]
-            done = await replication.subscribe(site, central, site_id, conninfo)
-            status = 0
-            if done.hole and fill:
-                status = await _compare(settings, site, central, site_id, 30, send=True)
-            return done.action, status
-
-    action, status = _attempt(main())
-    click.echo(f"Site {site_id}: subscription {action}.")
-    return status
-
-
-@central.command()
-@click.argument("site_id", metavar="SITE")
-def unsubscribe(site_id: str) -> None:
-    """End the subscription to SITE. Its slot goes with the site, or by the site's bound on WAL."""
-    from bacpipes.central import replication
-
-    async def main() -> bool:
-        async with await connect(load_central_settings(), "unsubscribe") as connection:
-            return await replication.drop(connection, site_id)
-
-    click.echo(f"Site {site_id}: {'no longer subscribed' if _attempt(main()) else 'was not subscribed'}.")
 
 
 @central.command("reconcile")
@@ -125,7 +71,7 @@ def reconcile_(site_id: str, days: float, check: bool) -> int:
         async with _both(site_id) as (settings, site, central):
             return await _compare(settings, site, central, site_id, days, send=not check)
 
-    return _attempt(main())
+    return attempt(main())
 
 
 @central.group()
@@ -191,6 +137,28 @@ def remove(site_id: str) -> None:
     click.echo(f"Site {site_id}: {'its role is gone' if gone else 'it has no role'}.")
 
 
+@site.command("audit")
+@click.argument("site_id", metavar="SITE")
+@click.option("--accept", metavar="REASON", help="It was looked into (a backup was restored, say): begin anew.")
+def audit(site_id: str, accept: str | None) -> int:
+    """Say where the head of SITE's audit chain contradicts an earlier one: exit status 1 where it does."""
+    from bacpipes.central import registry
+
+    with connect_now(_url(), "central site") as connection:
+        registry.require_schema(connection)
+        registry.require_site(connection, site_id)
+        found = registry.contradictions(connection, site_id)
+        for at, record, digest, what in found:
+            click.echo(f"{at:%Y-%m-%d %H:%M:%SZ}  head {record}:{digest}  {what}")
+        if found and accept:
+            registry.accept_audit(connection, site_id, os_user(), accept)
+    if not found:
+        click.echo(f"Site {site_id}: nothing contradicts the heads that central has.")
+    elif accept:
+        click.echo(f"Site {site_id}: accepted; its next head begins anew.")
+    return ExitCode.FAILED if found and not accept else ExitCode.OK
+
+
 @site.command("release")
 @click.argument("site_id", metavar="SITE")
 def release(site_id: str) -> None:
@@ -206,9 +174,7 @@ async def _both(site_id: str) -> AsyncIterator[tuple[CentralSettings, Connection
     from bacpipes.central.link import refuse_unsafe
 
     settings = load_central_settings()
-    if settings.site_database_url is None:
-        raise SettingsError(f"{SITE_VARIABLE} is not set.", f"It says how this server dials site {site_id!r}.")
-    refuse_unsafe(settings.site_database_url.get_secret_value(), SITE_VARIABLE)
+    refuse_unsafe(site_url(settings, site_id), SITE_VARIABLE)
     there = settings.model_copy(update={"database_url": settings.site_database_url})
     async with await connect(there, "central") as site_, await connect(settings, "subscribe") as central_:
         yield settings, site_, central_
@@ -226,17 +192,10 @@ async def _compare(
     return conclude(report)
 
 
-def _attempt(work: Coroutine[Any, Any, Result]) -> Result:
-    """Run it; a refusal of the database becomes one clear line."""
-    try:
-        return asyncio.run(work)
-    except psycopg.Error as error:
-        raise UnavailableError(f"The database refused: {first_line(error)}.") from None
-
-
 def _url() -> str:
 
     return load_central_settings().database_url.get_secret_value()
 
 
-central.add_command(token)
+for command in (publish, subscribe, unsubscribe, token):
+    central.add_command(command)

@@ -5,7 +5,7 @@ import getpass
 import os
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import TextIO, TypeVar
 
 import click
 
@@ -40,6 +40,20 @@ def create(name: str, role: str, expires_days: int | None) -> None:
     secret = _run(lambda connection: tokens.create(connection, name, Role.of(role), expires_days, _actor()))
     click.echo(f"Token {name!r}, role {role}. It is not kept anywhere: store it now.", err=True)
     click.echo(secret)
+
+
+@token.command()
+@click.argument("name")
+@click.option("--role", type=click.Choice([role.text for role in Role]), required=True, help="What it may do.")
+@click.option("--token-file", type=click.File(), required=True, help="Its first line is the token; -: standard input.")
+def ensure(name: str, role: str, token_file: TextIO) -> None:
+    """Let NAME be a token that was made elsewhere, as provisioning does; safe to repeat.
+
+    The token is bpt_ and at least 43 random characters of A-Z, a-z, 0-9, _ and -. It is never printed.
+    """
+    secret = token_file.readline(1000).strip()
+    done = _run(lambda connection: tokens.ensure(connection, name, Role.of(role), secret, _actor()))
+    click.echo(f"Token {name!r}, role {role}: {done}.")
 
 
 @token.command("list")

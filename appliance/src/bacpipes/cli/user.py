@@ -3,7 +3,7 @@
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import TextIO, TypeVar
 
 import click
 
@@ -51,6 +51,26 @@ def add(name: str, role: str) -> None:
     password = _password()
     kept = _run(lambda connection: users.add(connection, name, Role.of(role), password, _actor()))
     click.echo(f"User {kept!r}, role {role}.")
+
+
+@user.command()
+@click.argument("name")
+@click.option("--role", type=_ROLE, required=True, help="What they may do, where they are made.")
+@click.option("--password-file", type=click.File(), required=True, help="Its first line is the password; - is stdin.")
+def ensure(name: str, role: str, password_file: TextIO) -> None:
+    """Make a user called NAME unless there is one; for playbooks.
+
+    Prints `changed` or `unchanged` first. A user that is there stays as people made them since: password and role are
+    never reset.
+    """
+    secret = _one_line(password_file, f"{password_file.name} holds no password.")
+    there = _run(lambda connection: users.ensure(connection, name, Role.of(role), secret, _actor()))
+    kept = users.normal(name)
+    if there is None:
+        click.echo(f"changed: user {kept!r}, role {role}, is made.")
+        return
+    differs = f", not {role}" if there.text != role else ""
+    click.echo(f"unchanged: user {kept!r} is there, role {there.text}{differs}.")
 
 
 @user.command("list")
@@ -101,9 +121,16 @@ def enable(name: str) -> None:
 def _password() -> str:
     if sys.stdin.isatty():
         return str(click.prompt("Password", hide_input=True, confirmation_prompt=True))
-    secret = sys.stdin.readline().rstrip("\r\n")
+    return _one_line(sys.stdin, "No password came on standard input.")
+
+
+def _one_line(file: TextIO, otherwise: str) -> str:
+    try:
+        secret = file.readline().rstrip("\r\n")
+    except UnicodeDecodeError:
+        secret = ""
     if not secret:
-        raise InputError("No password came on standard input.", "Pipe it in as one line, or run this on a terminal.")
+        raise InputError(otherwise, "It is one line of text.")
     return secret
 
 

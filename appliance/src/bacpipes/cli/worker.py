@@ -11,6 +11,6 @@ def worker() -> None:
     """Poll, commit, publish, and carry out write commands, until SIGTERM."""
     settings = load_settings()
     log.configure(settings.log_format, settings.log_level)
-    from bacpipes.worker.service import serve  # after the settings, so that a wrong one is told at once
+    from bacpipes.worker.restart import serve  # after the settings, so that a wrong one is told at once
 
     serve(settings)

@@ -9,10 +9,12 @@ from fastapi import Depends, FastAPI
 from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
 
-from bacpipes import __version__
+from bacpipes import __version__, stored_settings
 from bacpipes.events import end_all
 from bacpipes.exporter import export, health, inventory, metrics, monitoring, points_file, sessions, stop, writes
 from bacpipes.exporter.auth import Identity, require
+from bacpipes.exporter.certificate import ServerCertificate
+from bacpipes.exporter.description import add_refusals
 from bacpipes.exporter.export import Exports
 from bacpipes.exporter.health import Health
 from bacpipes.exporter.live import Live
@@ -33,18 +35,19 @@ from bacpipes.tokens import Role
 
 TITLE = "BacPipes"
 CLEAR_UP = 1.0  # seconds
+LOOK_EVERY = 60.0  # seconds between looks at the stored settings, should the news of a change be missed
 
 
-def create_app(settings: Settings) -> FastAPI:
+def create_app(settings: Settings, certificate: ServerCertificate | None = None) -> FastAPI:
     """The exporter as an ASGI application. It starts without the database and waits for it."""
     # The documentation pages load scripts from outside; the description itself is at /openapi.json, for a token.
     app = FastAPI(title=TITLE, version=__version__, docs_url=None, redoc_url=None, openapi_url=None, lifespan=_life)
     state = app.state
-    state.settings = settings
+    state.environment = state.settings = settings
     state.stopping = asyncio.Event()
     state.store = Store(settings)
     state.worker = WorkerPage.of(settings)
-    state.health = Health(settings, state.store, state.worker)
+    state.health = Health(settings, state.store, state.worker, certificate)
     state.metrics = Metrics(state.store)
     state.exports = Exports()
     state.news = News(state.store)
@@ -74,6 +77,7 @@ def describe(app: FastAPI, title: str) -> None:
         login = {"type": "apiKey", "in": "cookie", "name": sessions.COOKIE}
         schemes = {"token": {"type": "http", "scheme": "bearer"}, "login": login}
         description["components"] = {"securitySchemes": schemes}
+        add_refusals(description)
         description["security"] = [{"token": []}, {"login": []}]
         return description
 
@@ -86,6 +90,7 @@ async def _life(app: FastAPI) -> AsyncIterator[None]:
         asyncio.create_task(app.state.health.watch(), name="health"),
         asyncio.create_task(app.state.news.follow(), name="news"),
         asyncio.create_task(app.state.live.follow(), name="live values"),
+        asyncio.create_task(_follow_settings(app.state), name="settings"),
     ]
     try:
         yield
@@ -97,3 +102,17 @@ async def _life(app: FastAPI) -> AsyncIterator[None]:
             await asyncio.wait_for(app.state.exports.all_ended(), CLEAR_UP)
         await end_all(tasks)
         await store.close()
+
+
+async def _follow_settings(state: Any) -> None:
+    """Go by what the page stores, from the moment on."""
+    while True:
+        with suppress(*DATABASE_ERRORS):
+            await take_over_settings(state)
+        await state.news.wait("setting", LOOK_EVERY)
+
+
+async def take_over_settings(state: Any) -> None:
+    """Let ``state.settings`` be those in force now."""
+    async with state.store.connection() as connection:
+        state.settings = await stored_settings.in_force(connection, state.environment)

@@ -11,6 +11,7 @@ from starlette.responses import JSONResponse, Response
 
 from bacpipes.errors import SchemaError
 from bacpipes.exporter.auth import Identity, local_or_viewer
+from bacpipes.exporter.certificate import ServerCertificate
 from bacpipes.exporter.parameters import take
 from bacpipes.exporter.problem import DATABASE_ERRORS, reason_of
 from bacpipes.exporter.reason import Reason
@@ -30,16 +31,20 @@ LEAST_BYTES = 500_000_000
 class Health:
     """Looks at what the site's data depend on."""
 
-    def __init__(self, settings: Settings, store: Store, worker: WorkerPage) -> None:
+    def __init__(
+        self, settings: Settings, store: Store, worker: WorkerPage, certificate: ServerCertificate | None = None
+    ) -> None:
         self._state_dir = settings.state_dir
         self._store = store
         self._worker = worker
+        self.certificate = certificate
         self._transitions: dict[str, Transition] = {}
 
     async def reasons(self) -> list[Reason]:
         """Everything that is not ready; empty where all is."""
         found = await asyncio.gather(self._database(), self._disk(), self._worker.reasons())
-        return [reason for part in found for reason in part]
+        own = self.certificate.reasons() if self.certificate else []
+        return [*own, *(reason for part in found for reason in part)]
 
     async def watch(self) -> None:
         """Say in the log when something fails or recovers, for as long as the exporter runs."""

@@ -6,6 +6,8 @@ import json
 import secrets
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
@@ -16,6 +18,7 @@ from bacpipes.exporter.store import Store
 from bacpipes.log import Transition, get_logger
 from bacpipes.mqtt import config as mqtt_config
 from bacpipes.mqtt.config import MqttConfig
+from bacpipes.mqtt.failures import MqttError
 from bacpipes.mqtt.session import ReceivedMessage, Session
 from bacpipes.settings import Settings
 
@@ -25,6 +28,15 @@ QUEUE = 5_000  # readings that one watcher may be behind; what is older is left 
 REMEMBERED = 50_000  # topics
 RETRY = 5.0  # seconds
 DISABLED = "MQTT is switched off."
+BRIDGES = "$SYS/broker/connection/{}/state"  # Mosquitto tells of its bridges there; another broker does not
+
+
+@dataclass(frozen=True, slots=True)
+class Bridge:
+    """A bridge of the site's broker: whether it is up, and since when we know."""
+
+    up: bool
+    since: datetime
 
 
 class Live:
@@ -35,6 +47,7 @@ class Live:
         self._watchers: set[asyncio.Queue[tuple[str, str]]] = set()
         self._health = Transition(logger, "live values")
         self.latest: dict[str, str] = {}
+        self.bridges: dict[str, Bridge] = {}
         self.reason: str | None = "not connected yet"
 
     @property
@@ -75,6 +88,8 @@ class Live:
         try:
             await session.open()
             await session.subscribe(f"{self._settings.site_id}/#")
+            with contextlib.suppress(MqttError):  # the broker's access list may keep it from us
+                await session.subscribe(BRIDGES.format("+"))
             self.reason = None
             self._health.recovered()
             ended = asyncio.create_task(session.ended())
@@ -98,9 +113,13 @@ class Live:
 
     def _failed(self, reason: str) -> None:
         self.reason = reason
+        self.bridges.clear()  # nobody tells of them any more
         self._health.failed(reason)
 
     def _received(self, message: ReceivedMessage) -> None:
+        if message.topic.startswith("$SYS/"):
+            self._note_bridge(message.topic.split("/")[3], message.payload == b"1")
+            return
         if not message.topic.endswith(SUFFIX) or message.oversized:
             return
         try:
@@ -114,6 +133,10 @@ class Live:
             if queue.full():
                 queue.get_nowait()
             queue.put_nowait((message.topic, text))
+
+    def _note_bridge(self, name: str, up: bool) -> None:
+        if name not in self.bridges or self.bridges[name].up is not up:
+            self.bridges[name] = Bridge(up, datetime.now(UTC))
 
 
 async def events(live: Live, stopping: asyncio.Event, keep_alive: float) -> AsyncIterator[str]:

@@ -3,7 +3,7 @@
 import asyncio
 import difflib
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -14,7 +14,7 @@ from bacpipes.points import edit
 from bacpipes.points import importer as points_import
 from bacpipes.points import report as points_report
 from bacpipes.points.csv_file import PointFile, read_points, write_points
-from bacpipes.points.edit import Cells
+from bacpipes.points.edit import Cells, Opened
 from bacpipes.points.importer import Connection, Plan
 from bacpipes.settings import Settings
 
@@ -30,6 +30,11 @@ async def rows(store: Any, settings: Settings) -> list[dict[str, Any]]:
     """All points with their last values, as the table shows them."""
     found: list[dict[str, Any]] = await store.rows("page_points", {"site": settings.site_id})
     return found
+
+
+async def opened(settings: Settings, ids: Iterable[int]) -> dict[int, Opened]:
+    """`points.edit.open_points` on a connection of its own."""
+    return await _with_connection(settings, lambda found: edit.open_points(found, settings.site_id, ids))
 
 
 async def change(
@@ -103,8 +108,3 @@ async def _with_connection(settings: Settings, work: Callable[[Connection], Resu
             raise InputError("Another import is under way.", "Try again when it has ended.") from None
 
     return await asyncio.to_thread(run)
-
-
-def versions(selected: list[dict[str, Any]]) -> dict[int, datetime]:
-    """``updated_at`` of rows as the table has them, by id."""
-    return {row["id"]: datetime.fromisoformat(row["updated_at"]) for row in selected}

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import errno
+import ipaddress
 import signal
 import socket
 from collections.abc import Iterator
@@ -10,7 +11,9 @@ from collections.abc import Iterator
 import uvicorn
 from fastapi import FastAPI
 
-from bacpipes.errors import UnavailableError
+from bacpipes.errors import SettingsError, UnavailableError
+from bacpipes.events import end_all
+from bacpipes.exporter.certificate import ServerCertificate
 from bacpipes.log import get_logger
 from bacpipes.settings import Settings
 
@@ -28,8 +31,8 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def serve(app: FastAPI, listener: socket.socket) -> None:
-    """Answer requests on an open socket until SIGTERM or SIGINT."""
+async def serve(app: FastAPI, listener: socket.socket, certificate: ServerCertificate | None = None) -> None:
+    """Answer requests on an open socket until SIGTERM or SIGINT, over TLS where there is a certificate."""
     config = uvicorn.Config(
         app,
         http="h11",
@@ -38,6 +41,7 @@ async def serve(app: FastAPI, listener: socket.socket) -> None:
         server_header=False,
         timeout_graceful_shutdown=DRAIN,
         lifespan="on",
+        ssl_context_factory=(lambda *_: certificate.context) if certificate else None,
     )
     server = _Server(config)
 
@@ -49,9 +53,30 @@ async def serve(app: FastAPI, listener: socket.socket) -> None:
     for number in SIGNALS:
         loop.add_signal_handler(number, stop)
     host, port = listener.getsockname()[:2]
-    logger.info("listening", host=host, port=port)
-    await server.serve([listener])
+    logger.info("listening", host=host, port=port, tls=certificate is not None)
+    following = [asyncio.create_task(certificate.follow(), name="certificate")] if certificate else []
+    try:
+        await server.serve([listener])
+    finally:
+        await end_all(following)
     logger.info("stopped")
+
+
+def refuse_plain(settings: Settings) -> None:
+    """Raise `SettingsError` where passwords would cross a network unencrypted."""
+    if settings.http_certificate is not None or settings.http_plain:
+        return
+    try:
+        here = ipaddress.ip_address(settings.http_host).is_loopback
+    except ValueError:
+        here = settings.http_host == "localhost"
+    if not here:
+        raise SettingsError(
+            f"BACPIPES_HTTP_HOST is {settings.http_host}, and there is no certificate: passwords would cross the "
+            "network unencrypted.",
+            "Set BACPIPES_HTTP_CERTIFICATE and BACPIPES_HTTP_KEY; or BACPIPES_HTTP_PLAIN=true, where only this machine "
+            "can reach the port.",
+        )
 
 
 def listen(settings: Settings) -> socket.socket:

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import JSONResponse, Response
 
+from bacpipes.exporter import description
 from bacpipes.exporter.auth import Identity, require
 from bacpipes.exporter.parameters import take
 from bacpipes.exporter.problem import bad_parameter
@@ -14,11 +15,12 @@ from bacpipes.exporter.writes import read_body
 from bacpipes.reading import iso_milliseconds
 from bacpipes.tokens import Role
 from bacpipes.writes import stop
+from bacpipes.writes.command import MAX_TEXT
 
 router = APIRouter()
 Operator = Annotated[Identity, Depends(require(Role.OPERATOR))]
 
-LONGEST_REASON = 500  # characters
+LONGEST_REASON = MAX_TEXT  # characters
 
 
 @router.get("/api/stop", dependencies=[Depends(require(Role.VIEWER))])
@@ -28,7 +30,7 @@ async def show(request: Request) -> Response:
     return await _answer(request.app.state.store)
 
 
-@router.post("/api/stop")
+@router.post("/api/stop", openapi_extra=description.body(description.STOP, required=False))
 async def begin(request: Request, who: Operator) -> Response:
     """Stop the site: the worker releases all that it holds, and refuses writes until the stop is lifted."""
     take(request.query_params.multi_items(), ())

@@ -18,6 +18,7 @@ from starlette.responses import JSONResponse, Response
 
 from bacpipes import clock
 from bacpipes.database import Connection, query
+from bacpipes.exporter import description
 from bacpipes.exporter.auth import Identity, require
 from bacpipes.exporter.news import News
 from bacpipes.exporter.parameters import take
@@ -59,7 +60,7 @@ class Sender:
         return f"{self.channel}:{self.name}"
 
 
-@router.post("/api/bacnet/write")
+@router.post("/api/bacnet/write", openapi_extra=description.body(description.COMMAND))
 async def write(request: Request, who: Annotated[Identity, Depends(require(Role.OPERATOR))]) -> Response:
     """Queue a write command and answer with its result; 202 where it is not there within 30 s."""
     take(request.query_params.multi_items(), ())

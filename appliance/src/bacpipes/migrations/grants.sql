@@ -21,7 +21,7 @@ BEGIN
         EXECUTE format('GRANT USAGE ON SCHEMA public TO %I', grantee);
         -- What people query. The views show what lies behind them with their owner's rights.
         EXECUTE format('GRANT SELECT ON bacpipes_schema, device, point, reading, sensor_readings, last_value, gap, '
-                       'write_commands, write_results, write_command_status, site_stop, '
+                       'write_commands, write_results, write_command_status, site_stop, setting, '
                        'audit_head TO %I', grantee);
     END LOOP;
 
@@ -32,6 +32,7 @@ BEGIN
         GRANT INSERT, UPDATE         ON last_value                  TO bacpipes_worker;
         GRANT SELECT, INSERT, DELETE ON reading_batch               TO bacpipes_worker;
         GRANT SELECT, UPDATE         ON follower                    TO bacpipes_worker;
+        GRANT SELECT, INSERT, UPDATE ON published                   TO bacpipes_worker;
         GRANT INSERT                 ON write_commands, write_results TO bacpipes_worker;
         GRANT SELECT, INSERT, UPDATE ON write_claim                 TO bacpipes_worker;
         GRANT SELECT, INSERT, UPDATE, DELETE ON held_slot, due_release TO bacpipes_worker;
@@ -52,7 +53,8 @@ BEGIN
 
     -- Central, where it dials the site: the log by replication, and history for `bacpipes central reconcile`.
     IF to_regrole(central) IS NOT NULL THEN
-        GRANT SELECT ON reading_batch, site_metadata TO bacpipes_replication;
+        GRANT SELECT ON reading_batch, site_metadata, site_audit TO bacpipes_replication;
+        GRANT SELECT (id, hash) ON audit TO bacpipes_replication;
         GRANT SELECT, INSERT ON reconciliation TO bacpipes_replication;
     END IF;
 
@@ -68,5 +70,6 @@ BEGIN
         GRANT SELECT, INSERT, DELETE ON app_session                 TO bacpipes_exporter;
         GRANT SELECT, DELETE         ON first_user_token            TO bacpipes_exporter;
         GRANT UPDATE                 ON site_stop                   TO bacpipes_exporter;
+        GRANT INSERT, UPDATE, DELETE ON setting                     TO bacpipes_exporter;
     END IF;
 END $$;

@@ -59,6 +59,14 @@ def parse(pem: str, what: str) -> list[x509.Certificate]:
         raise InputError(f"{what} can't be read as a PEM certificate: {_first_line(error)}.") from None
 
 
+def parse_valid(pem: str, what: str) -> list[x509.Certificate]:
+    """As `parse`, and all of them valid now."""
+    found = parse(pem, what)
+    for certificate in found:
+        _check_dates(certificate, what)
+    return found
+
+
 def parse_key(pem: str, what: str) -> PrivateKeyTypes:
     """The private key of a PEM text, or an `InputError`. The message never shows any of it."""
     if MARK not in pem:
@@ -114,13 +122,25 @@ def tls_context(identity: Identity) -> ssl.SSLContext:
         except (ssl.SSLError, ValueError):
             raise InputError("The CA certificate can't be read as a PEM certificate.") from None
     if identity.client_certificate and identity.client_key:
-        _load_client(context, identity.client_certificate, identity.client_key)
+        load_pair(context, identity.client_certificate, identity.client_key, "client certificate")
     return context
 
 
-def _load_client(context: ssl.SSLContext, certificate: str, key: str) -> None:
+def check_pair(certificate: str, key: str, what: str) -> CertificateInfo:
+    """What a certificate says, once its key was found to belong to it; else an `InputError`. Its dates are not judged.
+
+    ``what`` it is, without an article: ``client certificate``.
+    """
+    chain = parse(certificate, f"The {what}")
+    if _public_bytes(parse_key(key, f"The {what}'s key").public_key()) != _public_bytes(chain[0].public_key()):
+        raise InputError(f"The key does not belong to the {what}.")
+    return describe(chain[0])
+
+
+def load_pair(context: ssl.SSLContext, certificate: str, key: str, what: str) -> None:
+    """Let a context show this certificate from its next connection on."""
     # OpenSSL's Python binding takes files only: one in memory, ours alone, gone when its descriptor is closed.
-    descriptor = os.memfd_create("bacpipes-client", os.MFD_CLOEXEC)
+    descriptor = os.memfd_create("bacpipes-pair", os.MFD_CLOEXEC)
     try:
         os.fchmod(descriptor, 0o600)
         with os.fdopen(descriptor, "wb", closefd=False) as file:
@@ -128,13 +148,13 @@ def _load_client(context: ssl.SSLContext, certificate: str, key: str) -> None:
         context.load_cert_chain(f"/proc/self/fd/{descriptor}", password=_no_passphrase)
     except ssl.SSLError as error:
         reason = (error.reason or "unknown").lower().replace("_", " ")
-        raise InputError(f"The client certificate and key can't be used: {reason}.") from None
+        raise InputError(f"The {what} and key can't be used: {reason}.") from None
     finally:
         os.close(descriptor)
 
 
 def _no_passphrase() -> str:
-    raise InputError("The client key is protected by a passphrase.", "Give it without one.")
+    raise InputError("The key is protected by a passphrase.", "Give it without one.")
 
 
 def _check_client(identity: Identity, authorities: Sequence[x509.Certificate]) -> list[str]:

@@ -12,12 +12,12 @@ whoever was waiting in `publish_all` gets a `NotConnectedError`, and sends again
 import asyncio
 import contextlib
 import socket
-import ssl
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
@@ -30,6 +30,7 @@ from bacpipes.mqtt import certificates
 from bacpipes.mqtt import failures as mqtt_failures
 from bacpipes.mqtt.config import MqttConfig
 from bacpipes.mqtt.failures import Failure, MqttError, NotConnectedError
+from bacpipes.mqtt.wire import Wire
 
 Message = tuple[str, bytes]  # topic, payload
 
@@ -116,6 +117,7 @@ class Session:
         self._window = IN_FLIGHT
         self._packet_limit: int | None = None
         self._progress = 0.0  # monotonic time of the last acknowledgement
+        self._wire: Wire | None = None
         self._handle = -1  # the socket's descriptor while the loop watches it
         self._watching_writes = False
         self._flush_due = False
@@ -241,22 +243,22 @@ class Session:
             reason = f"larger than the broker's limit of {self._packet_limit} bytes"
             transfer.refused.append(Refused(topic, mqtt_failures.PACKET_TOO_LARGE, reason))
             return
+        assert self._wire is not None  # noqa: S101 - as there is a handle
+        number = self._wire.next_id(self._waiting)
         try:
-            info = self._paho.publish(topic, payload, qos=1, retain=transfer.retain)
-        except ValueError as error:  # a wildcard, too long
-            transfer.refused.append(Refused(topic, mqtt_failures.TOPIC_INVALID, str(error).rstrip(".")))
+            self._wire.publish(number, topic, payload, retain=transfer.retain)
+        except ValueError as error:
+            transfer.refused.append(Refused(topic, mqtt_failures.TOPIC_INVALID, str(error)))
             return
         transfer.unacknowledged += 1
-        self._waiting[info.mid] = (transfer, topic)
+        self._waiting[number] = (transfer, topic)
 
-    def _on_publish(
-        self, _client: paho.Client, _userdata: object, mid: int, code: ReasonCode, _properties: Properties | None
-    ) -> None:
-        transfer, topic = self._waiting.pop(mid)
+    def _acknowledged(self, number: int, refusal: ReasonCode | None) -> None:
+        transfer, topic = self._waiting.pop(number)
         self._progress = time.monotonic()
         transfer.unacknowledged -= 1
-        if code.is_failure:
-            transfer.refused.append(Refused(topic, int(code.value), str(code).lower()))
+        if refusal is not None:
+            transfer.refused.append(Refused(topic, int(refusal.value), str(refusal).lower()))
         transfer.finish_if_complete()
 
     # --- what paho reports; all on the loop's thread once the socket is attached ---
@@ -322,7 +324,6 @@ class Session:
             CallbackAPIVersion.VERSION2, client_id=client_id, protocol=version, reconnect_on_failure=False
         )
         client.connect_timeout = CONNECT_WITHIN
-        client.max_inflight_messages_set(0)  # the window is ours: paho's queue is searched from its start each time
         if config.username is not None:
             client.username_pw_set(config.username, config.password.get_secret_value() if config.password else None)
         if will is not None:
@@ -330,7 +331,6 @@ class Session:
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_subscribe = self._on_subscribe
-        client.on_publish = self._on_publish
         client.on_message = self._on_message
         client.on_socket_close = self._on_socket_close
         client.on_socket_register_write = self._on_register_write
@@ -365,20 +365,28 @@ class Session:
             self.abort()
             return
         self._handle = sock.fileno()
+        # We collect what is written; a result behind an acknowledgement would wait for the broker's, 40 ms.
+        cast("socket.socket", sock).setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # From here on paho reads and writes by it; there is no public way to give it another socket.
+        self._wire = Wire(sock, version_5=self._config.protocol == "5", acknowledged=self._acknowledged)
+        self._paho._sock = cast("socket.socket", self._wire)
         self._loop.add_reader(self._handle, self._on_readable)
         self._ticker = self._loop.call_later(TICK, self._tick)
         self._flush()
         self._on_readable()  # TLS may have taken the first bytes in with the handshake
 
     def _on_readable(self) -> None:
-        try:
-            self._paho.loop_read()
-            while self._handle >= 0 and _buffered(self._paho.socket()):
-                self._paho.loop_read()
-        except Exception as error:  # noqa: BLE001 - paho's decoder must not take the process along
-            self._end(Failure(f"broker {self._config.address}: sent what can't be understood: {error}"))
+        self._read()
         self._pump()
         self._flush()
+
+    def _read(self) -> None:
+        try:
+            if self._wire is not None and self._wire.fill():
+                while self._handle >= 0 and self._wire.has_for_paho:
+                    self._paho.loop_read()
+        except Exception as error:  # noqa: BLE001 - paho's decoder must not take the process along
+            self._end(Failure(f"broker {self._config.address}: sent what can't be understood: {error}"))
 
     def _on_register_write(self, _client: paho.Client, _userdata: object, _socket: object) -> None:
         if self._handle >= 0 and not self._flush_due:
@@ -392,9 +400,15 @@ class Session:
             return
         if self._paho.want_write():
             self._paho.loop_write()
-        if self._handle < 0:  # writing found out that the connection is gone
+        if self._handle < 0 or self._wire is None:  # writing found out that the connection is gone
             return
-        wanted = self._paho.want_write()
+        try:
+            self._wire.flush()
+        except OSError:
+            self._wire.end()
+            self._read()  # what came before the end may say why; then paho notices it
+            return
+        wanted = self._wire.wants_write
         if wanted and not self._watching_writes:
             self._loop.add_writer(self._handle, self._flush)
         elif self._watching_writes and not wanted:
@@ -449,11 +463,6 @@ class Session:
         sock = self._paho.socket()
         if sock is not None:
             sock.close()
-
-
-def _buffered(sock: object) -> bool:
-    """True when TLS holds bytes that the loop can't see on the socket."""
-    return isinstance(sock, ssl.SSLSocket) and sock.pending() > 0
 
 
 def _alert(config: MqttConfig) -> str:

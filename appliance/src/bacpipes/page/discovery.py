@@ -8,6 +8,7 @@ from nicegui import ui
 
 from bacpipes.errors import BacpipesError
 from bacpipes.exporter import point_store
+from bacpipes.page import table
 from bacpipes.page.context import Visitor, settings, store, worker
 from bacpipes.page.frame import frame
 from bacpipes.page.survey_result import CHANGED, NEW, Survey
@@ -70,11 +71,8 @@ class _Discovery:
         if settings().points_owner != "page":
             ui.label(point_store.OWNED).classes("finding warning")
             self._add.set_text("Download the chosen as CSV")
-        options: dict[str, Any] = {
+        options = table.OPTIONS | {
             "columnDefs": COLUMNS,
-            "defaultColDef": {"sortable": True, "filter": True, "resizable": True},
-            "rowSelection": {"mode": "multiRow", "enableClickSelection": True},
-            ":getRowId": "params => params.data.id",
             "rowData": [],
             "overlayNoRowsTemplate": "Nothing found yet.",
         }
@@ -140,7 +138,7 @@ class _Discovery:
 
     async def _save(self) -> None:
         await self._visitor.require(Role.ADMIN)
-        ids = {row.get("id") for row in await self._grid.get_selected_rows()}
+        ids = await table.chosen_ids(self._grid)
         shown = [row for row in self._survey.rows(ended=True) if row["id"] in ids and row["state"] in (NEW, CHANGED)]
         if not shown:
             ui.notify("Choose rows that are new or changed.", type="warning")

@@ -40,6 +40,15 @@ NAVIGATION = (
 )
 
 
+SETUP = Entry("/setup", "First steps", "flag", Role.ADMIN)  # not in the navigation: it is gone through once
+TITLES = {entry.path: entry.title for entry in (*NAVIGATION, SETUP)}
+
+
+def may_open(visitor: Visitor, path: str) -> bool:
+    """Whether it is worth a link."""
+    return any(entry.path == path and visitor.may(entry.role) for entry in (*NAVIGATION, SETUP))
+
+
 @contextmanager
 def frame(request: Request, title: str) -> Iterator[Visitor]:
     """``with frame(request, "Points") as visitor:`` and then the page's own content."""
@@ -59,8 +68,9 @@ def frame(request: Request, title: str) -> Iterator[Visitor]:
         _theme_button(dark, mode if mode in MODES else "auto")
         _user_menu(visitor)
     ui.timer(LOOK_EVERY, lambda: _watch(visitor))
-    with ui.element("div").classes("content"):
+    with ui.element("div").classes("content") as content:
         yield visitor
+    content.props("data-ready")  # what is waited for comes after the page itself
 
 
 def _navigation(path: str, visitor: Visitor) -> None:

@@ -14,7 +14,8 @@ from bacpipes.tokens import Role
 
 # Published code of the library, the same for everybody; it is cached by browsers.
 ASSETS = re.compile(r"/_nicegui/[0-9.]+/(static|components|libraries|esm|resources)/|/favicon\.ico$")
-ADMINS = ("/discovery", "/settings", "/users")
+PUBLISHED = re.compile(r'"(/(?:_nicegui/[0-9.]+/(?:static|components|libraries|esm)|page)/[^"]+\.(?:js|mjs|css))"')
+ADMINS = ("/discovery", "/settings", "/setup", "/users")
 # The library evaluates handlers that the server sends ('unsafe-eval') and styles elements in place ('unsafe-inline' for
 # styles); scripts in the page run only with this answer's nonce.
 PAGE_POLICY = (
@@ -37,7 +38,7 @@ class Gate:
             return
         answer = await self._refusal(scope)
         if answer is None:
-            await self._app(scope, receive, _Page(send).send if scope["type"] == "http" else send)
+            await self._app(scope, receive, _Page(send, self._state).send if scope["type"] == "http" else send)
         elif scope["type"] == "websocket":
             await receive()
             await send({"type": "websocket.close", "code": 1008})
@@ -73,8 +74,8 @@ class Gate:
 class _Page:
     """Passes an answer on; an HTML page's scripts get a nonce. Data brings none along: the library escapes it."""
 
-    def __init__(self, send: Send) -> None:
-        self._send = send
+    def __init__(self, send: Send, state: Any) -> None:
+        self._send, self._state = send, state
         self._start: Message | None = None
         self._body = b""
 
@@ -90,6 +91,8 @@ class _Page:
             await self._send(message)
 
     async def _finish(self, start: Message) -> None:
+        if not self._state.assets:  # the same for everybody: the login form lets browsers fetch them beforehand
+            self._state.assets = sorted(set(PUBLISHED.findall(self._body.decode())))
         nonce = secrets.token_urlsafe(18)
         body = self._body.replace(b"<script", b'<script nonce="' + nonce.encode() + b'"')
         kept = [(name, value) for name, value in start["headers"] if name != b"content-length"]

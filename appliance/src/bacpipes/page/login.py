@@ -115,13 +115,13 @@ async def first(request: Request) -> Response:
         return _page(request, "first.html", 400, error=str(error), name=name)
     if account is None:
         raise Problem(409, "The user was disabled meanwhile.")
-    return await _enter(request, account, ip)
+    return await _enter(request, account, ip, "/setup")
 
 
-async def _enter(request: Request, account: users.Account, ip: str) -> Response:
+async def _enter(request: Request, account: users.Account, ip: str, path: str = "/") -> Response:
     hours = request.app.state.settings.session_hours
     secret = await sessions.start(request.app.state.store, account, hours, ip)
-    response = RedirectResponse("/", 303)
+    response = RedirectResponse(path, 303)
     sessions.set_cookie(response, secret, hours, secure=request.url.scheme == "https")
     return response
 
@@ -144,7 +144,8 @@ async def _login_page(request: Request, error: str = "", name: str = "", status:
     store: Store = request.app.state.store
     async with store.connection() as connection:
         has_admin = await users.has_admin(connection)
-    return _page(request, "login.html", status, error=error, name=name, first=not has_admin)
+    assets = request.app.state.assets
+    return _page(request, "login.html", status, error=error, name=name, first=not has_admin, assets=assets)
 
 
 def _page(request: Request, template: str, status: int = 200, **values: Any) -> Response:

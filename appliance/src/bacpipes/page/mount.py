@@ -40,6 +40,7 @@ def mount(app: FastAPI) -> None:
 
     context.bind(app.state)
     app.state.gatekeeper = Gatekeeper()
+    app.state.assets = []  # what every page loads, once one was made
     app.include_router(login.router)
     app.mount("/page", StaticFiles(directory=STATIC), name="page")
     nicegui.app.add_middleware(Gate, state=app.state)

@@ -3,33 +3,33 @@
 import asyncio
 import shutil
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
 from psycopg.rows import dict_row
 
 from bacpipes.database import Connection, query
 from bacpipes.exporter.health import Health
+from bacpipes.exporter.live import Live
 from bacpipes.exporter.problem import DATABASE_ERRORS, reason_of
+from bacpipes.exporter.reason import Reason
 from bacpipes.exporter.store import Store
 from bacpipes.exporter.worker import WorkerPage
-from bacpipes.page.stop import told
+from bacpipes.page import lanes
+from bacpipes.page.findings import Finding, Tile
+from bacpipes.page.stop import told as stop_told
 from bacpipes.points.report import counted
 from bacpipes.settings import Settings
 from bacpipes.writes.stop import Stop
 
 QUERIES = {"numbers": "page_dashboard", "last_write": "page_last_write"}  # they take the site and the slow poll
-SHARED = {"silent": "doctor_devices", "points": "doctor_points", "stop": "site_stop"}  # they take nothing
-NO_POINT = "Import a list under Points, or find devices under Discovery."
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """Something that is not as it should be: how bad (``bad`` or ``warning``), what, and what to do."""
-
-    level: str
-    text: str
-    remedy: str = ""
+SHARED = {
+    "silent": "doctor_devices",
+    "points": "doctor_points",
+    "stop": "site_stop",
+    "slots": "page_replication",
+}  # they take nothing
+SUBJECTS = {"mqtt": "Broker", "bacnet": "BACnet"}
+NO_POINT = "Import a list under Points, or find devices under Discovery; First steps lead there."
 
 
 @dataclass(slots=True)
@@ -41,21 +41,33 @@ class Overview:
     last_write: dict[str, Any] | None = None
     broker: dict[str, Any] | None = None
     bacnet: dict[str, Any] | None = None
+    bacnet_open: bool = False
+    tiles: list[Tile] = field(default_factory=list)  # of the ways to central
     silent: int = 0
     disk_free: float = 0.0  # bytes
     disk_total: float = 0.0
 
 
-async def gather(store: Store, worker: WorkerPage, health: Health, settings: Settings) -> Overview:
+async def gather(store: Store, worker: WorkerPage, health: Health, live: Live, settings: Settings) -> Overview:
     """Ask everybody at once. The database's absence is a finding, no error."""
-    reasons, status, rows = await asyncio.gather(health.reasons(), worker.ask("/status"), _rows(store, settings))
-    found = Overview([Finding("bad", f"{_subject(one.component)}: {one.reason}", one.remedy) for one in reasons])
+    reasons, status, site, rows = await asyncio.gather(
+        health.reasons(), worker.ask("/status"), worker.ask("/site"), _rows(store, settings)
+    )
+    found = Overview([Finding("bad", _text(one), one.remedy) for one in reasons])
+    if health.certificate and (soon := health.certificate.ends_soon()):
+        found.findings.append(Finding("warning", soon.reason, soon.remedy))
     if status and status[0] == 200:
         found.broker, found.bacnet = status[1].get("broker"), status[1].get("bacnet")
+        closed = any(one.component.endswith("bacnet") or one.reason == "starting" for one in reasons)
+        found.bacnet_open = found.bacnet is not None and not closed
     usage = await asyncio.to_thread(shutil.disk_usage, settings.state_dir)
     found.disk_free, found.disk_total = usage.free, usage.total
+    told = site[1] if site and site[0] == 200 else None
+    slots = [] if isinstance(rows, Finding) else rows["slots"]
+    found.tiles = [lanes.bridge_tile(live.bridges, live.reason), lanes.central_tile(told, slots)]
+    found.findings += [*lanes.bridge_findings(live.bridges), *lanes.central_findings(told, slots)]
     if isinstance(rows, Finding):
-        if not any(one.text.startswith(("database", "schema")) for one in found.findings):
+        if not any("database" in one.text.lower() for one in found.findings):
             found.findings.append(rows)
     else:
         found.numbers = rows["numbers"][0]
@@ -64,7 +76,7 @@ async def gather(store: Store, worker: WorkerPage, health: Health, settings: Set
         found.findings += _stopped(Stop(*rows["stop"][0].values()))
         found.findings += _judge(found.numbers, rows["silent"], rows["points"][0], settings)
     if found.broker and not found.broker["enabled"]:
-        found.findings.append(Finding("warning", "MQTT is switched off: nothing is published.", "See Settings."))
+        found.findings.append(Finding("warning", "MQTT is switched off: nothing is published.", "", "/settings"))
     found.findings.sort(key=lambda one: one.level)
     return found
 
@@ -90,7 +102,7 @@ def _judge(
 ) -> list[Finding]:
     found = []
     if not numbers["enabled"]:
-        found.append(Finding("bad", "No point is enabled: nothing is read.", NO_POINT))
+        found.append(Finding("bad", "No point is enabled: nothing is read.", NO_POINT, "/setup"))
     for row in silent:
         since = row["good_time"].astimezone(settings.zone).strftime("%Y-%m-%d %H:%M") if row["good_time"] else "ever"
         device = f"Device {row['device_id']} {row['name']} at {row['address']} ({counted(row['points'], 'point')})"
@@ -109,13 +121,13 @@ def _judge(
         found.append(Finding("warning", text, "Table gap lists which points, from when to when."))
     if points["unlimited"] and not settings.write_without_limits:
         text = f"{points['unlimited']} writable analog points have no limits; writes to them are refused."
-        found.append(Finding("warning", text, "Give them a minimum or maximum under Points."))
+        found.append(Finding("warning", text, "Give them a minimum or maximum.", "/points"))
     return found
 
 
 def _stopped(now: Stop) -> list[Finding]:
-    remedy = "Lift the stop under Writes once its reason is gone."
-    return [Finding("bad", told(now), remedy)] if now.stopped else []
+    remedy = "Lift the stop once its reason is gone."
+    return [Finding("bad", stop_told(now), remedy, "/writes")] if now.stopped else []
 
 
 def success_rate(numbers: dict[str, Any]) -> float | None:
@@ -123,18 +135,8 @@ def success_rate(numbers: dict[str, Any]) -> float | None:
     return 100.0 * numbers["good"] / numbers["reads"] if numbers.get("reads") else None
 
 
-def age(moment: datetime | None) -> str:
-    """How long ago, in words."""
-    if moment is None:
-        return "never"
-    seconds = max(0.0, (datetime.now(UTC) - moment).total_seconds())
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit} ago"
-    return f"{seconds:.0f} s ago"
-
-
-def _subject(component: str) -> str:
-    names = {"mqtt": "broker", "bacnet": "BACnet", "worker": "worker"}
-    last = component.split(".")[-1]
-    return names.get(last, last)
+def _text(reason: Reason) -> str:
+    if reason.reason.startswith("The "):  # it names its subject itself
+        return reason.reason
+    part = reason.component.split(".")[-1]
+    return f"{SUBJECTS.get(part, part.capitalize())}: {reason.reason}"

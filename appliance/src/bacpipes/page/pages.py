@@ -1,8 +1,8 @@
 """All pages; importing this registers them."""
 
-from bacpipes.page import account, dashboard, discovery, monitor, points, settings, users, writes
+from bacpipes.page import account, dashboard, discovery, first_steps, monitor, points, settings, users, writes
 
-ALL = (dashboard, monitor, points, writes, discovery, settings, users, account)
+ALL = (dashboard, monitor, points, writes, discovery, settings, users, account, first_steps)
 
 
 def register() -> None:

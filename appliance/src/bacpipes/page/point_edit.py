@@ -1,6 +1,7 @@
 """The dialog that changes one point or many, with the resulting name and topic before anything is saved."""
 
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from typing import Any
 
 import psycopg
@@ -10,21 +11,31 @@ from bacpipes.errors import BacpipesError
 from bacpipes.exporter import point_store
 from bacpipes.page.context import Visitor, settings
 from bacpipes.points import report as points_report
+from bacpipes.points.edit import EDITABLE
 from bacpipes.points.importer import Plan
-from bacpipes.points.rows import TAGS, number_text, protect_text
+from bacpipes.points.rows import TAGS, protect_text
 from bacpipes.tokens import Role
 
+SWITCHES = tuple(column for column in ("enabled", "writable", "cov") if column in EDITABLE)
+TEXTS = tuple(column for column in EDITABLE if column not in (*SWITCHES, "name"))  # the name is the device's
+CLEARABLE = tuple(column for column in TEXTS if column != "interval")  # without it a point would not be polled
 LABELS = {
     "dis": "Display name",
-    "units": "Units",
     **{tag: f"Haystack: {tag}" for tag in TAGS},
     "interval": "Interval (s)",
     "min": "Minimum",
     "max": "Maximum",
     "states": "States",
+    "publish": "Publish (every, change)",
+    "deadband": "Deadband",
+    "heartbeat": "Heartbeat (s)",
+    "writes_per_minute": "Writes a minute at most",
+    "min_on": "Stays on at least (s)",
+    "min_off": "Stays off at least (s)",
+    "enabled": "Enabled (is polled)",
+    "cov": "Told by COV",
     "poll_priority": "Poll priority (high, normal, low)",
 }
-SWITCHES = {"enabled": "Enabled (is polled)", "writable": "Writable", "cov": "Told by COV"}
 UNCHANGED = "unchanged"
 SHOWN = 12  # lines of the difference
 
@@ -35,23 +46,39 @@ class EditDialog:
     def __init__(self, visitor: Visitor, rows: list[dict[str, Any]], saved: Callable[[], Awaitable[None]]) -> None:
         self._visitor, self._rows, self._saved = visitor, rows, saved
         self._many = len(rows) > 1
-        self._before = {} if self._many else _cells(rows[0])
+        self._before: dict[str, str] = {}
+        self._seen: dict[int, datetime] = {}
         self._fields: dict[str, ui.input] = {}
         self._switches: dict[str, ui.select] = {}
         self._ours = settings().points_owner == "page"
 
     async def open(self) -> None:
-        """Show it."""
+        """Show it, as the points are now."""
+        try:
+            opened = await point_store.opened(settings(), [row["id"] for row in self._rows])
+        except (BacpipesError, psycopg.Error) as error:
+            ui.notify(str(error), type="negative")
+            return
+        if len(opened) < len(self._rows):
+            ui.notify("A point is not there any more; load the table again.", type="negative")
+            return
+        self._seen = {id_: point.updated_at for id_, point in opened.items()}
+        self._before = {} if self._many else opened[self._rows[0]["id"]].cells
         with ui.dialog().props("persistent") as self._dialog, ui.card().classes("panel"):
             title = f"{len(self._rows)} points" if self._many else _title(self._rows[0])
             ui.label(f"Edit {title}").classes("heading").props("role=heading aria-level=2")
             if self._many:
                 ui.label("What is left blank stays as it is in each point.").classes("muted")
             with ui.element("div").classes("form"):
-                for column, label in LABELS.items():
-                    self._fields[column] = _field(label, self._before.get(column, ""), self._preview)
-                for column, label in SWITCHES.items():
-                    self._switches[column] = self._switch(column, label)
+                for column in TEXTS:
+                    self._fields[column] = _field(_label(column), self._before.get(column, ""), self._preview)
+                for column in SWITCHES:
+                    self._switches[column] = self._switch(column)
+                if self._many:
+                    choices = {column: _label(column) for column in CLEARABLE}
+                    self._cleared = ui.select(choices, label="Clear in all of them", multiple=True, value=[])
+                    self._cleared.props("dense")
+                    self._cleared.on_value_change(self._clear)
             self._result = ui.column().props("role=status aria-label=Preview")
             with ui.element("div").classes("bar"):
                 ui.space()
@@ -62,12 +89,19 @@ class EditDialog:
         self._dialog.open()
         await self._preview()
 
-    def _switch(self, column: str, label: str) -> ui.select:
-        options = ["yes", "no"]
+    async def _clear(self) -> None:
+        """What is cleared takes no new text."""
+        for column in CLEARABLE:
+            field, cleared = self._fields[column], column in self._cleared.value
+            field.set_enabled(not cleared)
+            if cleared:
+                field.set_value("")
+        await self._preview()
+
+    def _switch(self, column: str) -> ui.select:
+        options = [UNCHANGED, "yes", "no"] if self._many else ["yes", "no"]
         value = UNCHANGED if self._many else "yes" if self._before[column] == "true" else "no"
-        return ui.select([UNCHANGED, *options] if self._many else options, value=value, label=label).on_value_change(
-            self._preview
-        )
+        return ui.select(options, value=value, label=_label(column)).props("dense").on_value_change(self._preview)
 
     def _changes(self) -> dict[int, dict[str, str]]:
         """The cells that differ, for every point."""
@@ -79,12 +113,17 @@ class EditDialog:
         }
         if self._many:
             cells = {column: text for column, text in texts.items() if text != ""}
+            cells |= dict.fromkeys(self._cleared.value, "")
         else:
-            cells = {column: text for column, text in texts.items() if text != self._before[column]}
+            cells = {column: text for column, text in texts.items() if text != self._was(column)}
         protected = {
             column: protect_text(text) if column in ("dis", "units") else text for column, text in cells.items()
         }
         return {row["id"]: protected for row in self._rows} if protected else {}
+
+    def _was(self, column: str) -> str:
+        text = self._before[column]
+        return text if column in TEXTS else str(text == "true").lower()  # a blank switch is off
 
     async def _preview(self, *_: object) -> None:
         for field in self._fields.values():
@@ -121,9 +160,9 @@ class EditDialog:
 
     async def _try(self, changes: dict[int, dict[str, str]], *, dry_run: bool) -> Plan | None:
         """The plan; None where it was refused, which has been told."""
-        seen = point_store.versions(self._rows)
+        actor = self._visitor.actor
         try:
-            return await point_store.change(settings(), changes, seen, self._visitor.actor, dry_run=dry_run)
+            return await point_store.change(settings(), changes, self._seen, actor, dry_run=dry_run)
         except BacpipesError as error:
             ui.label(str(error)).classes("finding bad").props("role=alert")
         except psycopg.Error as error:
@@ -171,9 +210,5 @@ def _title(row: dict[str, Any]) -> str:
     return f"{row['dis'] or row['name'] or row['object']}, device {row['device']} {row['object']}"
 
 
-def _cells(row: dict[str, Any]) -> dict[str, str]:
-    """A table's row as the text of its fields."""
-    cells = {column: str(row[column] or "") for column in ("dis", "units", "poll_priority", *TAGS)}
-    cells |= {"interval": str(row["interval"]), "min": number_text(row["min"]), "max": number_text(row["max"])}
-    cells |= {"states": "" if row["states"] is None else str(row["states"])}
-    return cells | {column: str(row[column]).lower() for column in SWITCHES}
+def _label(column: str) -> str:
+    return LABELS.get(column, column.replace("_", " ").capitalize())

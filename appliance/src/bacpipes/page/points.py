@@ -7,6 +7,7 @@ from nicegui import ui
 
 from bacpipes.exporter import point_store
 from bacpipes.exporter.problem import DATABASE_ERRORS, reason_of
+from bacpipes.page import table
 from bacpipes.page.context import Visitor, settings, store
 from bacpipes.page.frame import frame
 from bacpipes.page.point_edit import EditDialog
@@ -17,10 +18,10 @@ from bacpipes.tokens import Role
 
 BOOLEAN = {"cellDataType": "boolean", "width": 95}
 COLUMNS: list[dict[str, Any]] = [
-    {"field": "dis", "headerName": "Display name", "width": 220, "pinned": "left", "lockPinned": True},
+    {"field": "dis", "headerName": "Display name", "width": 220, "pinned": "left", "tooltipField": "dis"},
     {"field": "value", "headerName": "Value", "width": 95, "type": "rightAligned"},
-    {"field": "units", "headerName": "Units", "width": 75},
-    {"field": "quality", "headerName": "Quality", "width": 95},
+    {"field": "units", "headerName": "Units", "width": 90},
+    {"field": "quality", "headerName": "Quality", "width": 105},
     {"field": "haystack", "headerName": "Haystack name", "width": 360},
     {"field": "equipment", "headerName": "Equipment", "width": 120},
     {"field": "device", "headerName": "Device", "width": 95},
@@ -69,15 +70,11 @@ class _Table:
             ui.button("Export", icon="download", on_click=self._export)
             ui.button(icon="refresh", on_click=self.reload).props('flat round aria-label="Load again"')
         self._count = ui.label().classes("muted").props("role=status")
-        options = {
+        options = table.OPTIONS | {
             "columnDefs": COLUMNS,
-            "defaultColDef": {"sortable": True, "filter": True, "resizable": True, "minWidth": 60},
-            "rowSelection": {"mode": "multiRow", "enableClickSelection": True},
-            "getRowId": "params => String(params.data.id)",
             "rowData": [],
             "overlayNoRowsTemplate": "No points yet: import a list, or find devices under Discovery.",
         }
-        options[":getRowId"] = options.pop("getRowId")
         self._grid = ui.aggrid(options, auto_size_columns=False).classes("tall")
         self._grid.on("rowDoubleClicked", self._edit if visitor.may(Role.ADMIN) else self._trend)
         await self.reload()
@@ -98,7 +95,7 @@ class _Table:
 
     async def _selected(self, *, one: bool = False) -> list[dict[str, Any]]:
         """The selected rows, as this server knows them: what the browser sends is only their ids."""
-        ids = {row.get("id") for row in await self._grid.get_selected_rows()}
+        ids = await table.chosen_ids(self._grid)
         found = [row for row in self._rows if row["id"] in ids]
         if not found or (one and len(found) > 1):
             ui.notify("Select one row of the table." if one else "Select one row or several.", type="warning")

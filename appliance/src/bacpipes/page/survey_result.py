@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from bacpipes.points.rows import TAGS, PointRow
+from bacpipes.points.rows import LATER, TAGS, PointRow
 
 NEW, CHANGED, KNOWN, GONE = "new", "changed", "known", "gone"
 COMPARED = ("name", "units", "address")
@@ -60,7 +60,7 @@ class Survey:
         row, old = self.found[key], self.known.get(key)
         if old is None:
             return row
-        kept = {name: old[name] for name in ("dis", "interval", "enabled", "writable", "states")}
+        kept = {name: old[name] for name in ("dis", "interval", "enabled", "writable", "states", *LATER)}
         tags = tuple(old[tag] for tag in TAGS)
         return replace(row, tags=tags, minimum=old["min"], maximum=old["max"], **kept)
 

@@ -62,6 +62,9 @@ class Point:
     minimum: float | None
     maximum: float | None
     states: int | None
+    publish: str | None = None  # every, change; None: the site's default
+    deadband: float | None = None  # None: 0
+    heartbeat: int | None = None  # seconds; None: the site's default
     cov: bool = False  # subscribe, where the device takes it
     poll_priority: str | None = None
 

@@ -136,6 +136,7 @@ def cells(row: PointRow, site: str) -> list[str]:
         str(row.interval), _boolean(row.enabled), _boolean(row.writable),
         number_text(row.minimum), number_text(row.maximum),
         *map(whole_text, (row.states, row.writes_per_minute, row.min_on, row.min_off)),
+        row.publish or "", number_text(row.deadband), whole_text(row.heartbeat),
         "true" if row.cov else "", row.poll_priority or "",
     ]  # fmt: skip
 
@@ -244,7 +245,10 @@ def _header(lines: _Lines, name: str) -> tuple[int, list[str], str]:
     if not first.strip():
         raise InputError(f"{name}: is empty or begins with a blank line.", f"The first line is {','.join(COLUMNS)}.")
     delimiter = ";" if first.count(";") > first.count(",") else ","
-    columns = [cell.strip().lower() for cell in next(csv.reader([first], delimiter=delimiter))]
+    try:
+        columns = [cell.strip().lower() for cell in next(csv.reader([first], delimiter=delimiter))]
+    except csv.Error as error:  # an old Macintosh's line ends, for example
+        raise InputError(f"{name}:{lines.number}: is not CSV ({error}).", "Nothing was changed.") from None
     problems = _header_problems(columns)
     if problems:
         known = f"Known columns: {', '.join(COLUMNS)}."

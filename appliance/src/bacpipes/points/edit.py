@@ -3,6 +3,7 @@
 import csv
 import io
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 
 from psycopg.types.json import Jsonb
@@ -24,6 +25,29 @@ FORM = "the form"
 
 class ConflictError(InputError):
     """Somebody else changed a point meanwhile."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A point as an editor begins with it: its editable cells as plain text, and the version that they are of."""
+
+    cells: dict[str, str]
+    updated_at: datetime
+
+
+def open_points(connection: Connection, site: str, ids: Iterable[int]) -> dict[int, Opened]:
+    """The points by id; those that are not there any more are absent."""
+    wanted = list(ids)
+    with connection.transaction():
+        versions: dict[int, datetime] = dict(connection.execute(query("points_versions"), {"ids": wanted}).fetchall())
+        stored = load_stored(connection, site).points.values()
+    return {point.id: Opened(_plain_cells(point, site), versions[point.id]) for point in stored if point.id in versions}
+
+
+def _plain_cells(point: StoredPoint, site: str) -> dict[str, str]:
+    """Without the apostrophe by which a spreadsheet tells text from a formula."""
+    texts = zip(COLUMNS, cells(point.row, site), strict=True)
+    return {column: cell.removeprefix("'") for column, cell in texts if column in EDITABLE}
 
 
 def edit_points(

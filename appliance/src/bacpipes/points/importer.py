@@ -286,8 +286,9 @@ def _shown(row: PointRow, topic: str | None) -> dict[str, str]:
     values = (row.name, row.dis, row.units, str(row.interval), str(bool(row.enabled)).lower())
     limits = (number_text(row.minimum), number_text(row.maximum), whole_text(row.states))
     pace = map(whole_text, (row.writes_per_minute, row.min_on, row.min_off))
+    publishing = (row.publish or "", number_text(row.deadband), whole_text(row.heartbeat))
     polling = ("true" if row.cov else "", row.poll_priority or "")
-    texts = (*values, str(row.writable).lower(), *limits, *pace, *polling)
+    texts = (*values, str(row.writable).lower(), *limits, *pace, *publishing, *polling)
     return dict(zip(_COMPARED, texts, strict=True)) | tags | {"topic": topic or ""}
 
 
@@ -318,12 +319,13 @@ def _stage(connection: Connection, changes: Iterable[Change]) -> None:
                     change.before.id if change.before else None,
                     *row.key, row.name, row.dis, row.units, *row.tags,
                     row.interval, row.enabled, row.writable, row.minimum, row.maximum, row.states,
-                    row.writes_per_minute, row.min_on, row.min_off, row.cov, row.poll_priority,
+                    row.writes_per_minute, row.min_on, row.min_off, row.publish, row.deadband, row.heartbeat,
+                    row.cov, row.poll_priority,
                     change.topic, row.line,
                 )
             )  # fmt: skip
 
 
 def _stored_point(row: tuple[Any, ...]) -> StoredPoint:
-    values: list[Any] = [0, *row[1:9], row[9:16], *row[16:27]]
-    return StoredPoint(row[0], PointRow(*values), row[27])
+    values: list[Any] = [0, *row[1:9], row[9:16], *row[16:30]]
+    return StoredPoint(row[0], PointRow(*values), row[30])

@@ -42,9 +42,9 @@ def summary(plan: Plan) -> str:
     return f"{plan.file.name}: {nothing}{', '.join(parts)}"
 
 
-def counted(number: int, noun: str) -> str:
+def counted(number: int, noun: str, plural: str = "") -> str:
     """``1 error``, ``2 errors``."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+    return f"{number} {noun}" if number == 1 else f"{number} {plural or noun + 's'}"
 
 
 def _problem_lines(file: PointFile, problems: Iterable[Problem]) -> Iterator[str]:

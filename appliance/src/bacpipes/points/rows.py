@@ -20,17 +20,20 @@ COLUMNS = (
     *FIELDS,
     "interval", "enabled", "writable", "min", "max", "states",
     "writes_per_minute", "min_on", "min_off",
+    "publish", "deadband", "heartbeat",
     "cov", "poll_priority",
 )  # fmt: skip
 REQUIRED = ("device_id", "address", "object_type", "object_instance")
-LATER = COLUMNS[-5:]  # files without them are complete too
+PACE, PUBLISH = COLUMNS[-8:-5], COLUMNS[-5:-2]
+LATER = COLUMNS[-8:]  # files without them are complete too
 TAGS = FIELDS[1:]  # the site is the appliance's
 
 DEFAULT_INTERVAL = 60  # seconds, as the point table's default
 MAX_INTERVAL = 86400
 MAX_TEXT = 500
 MAX_STATES = 2**31 - 1
-MAX_WRITES, MAX_SECONDS = 10_000, 86_400  # a minute; of a minimum time
+MAX_WRITES, MAX_SECONDS = 10_000, 86_400  # a minute; of a minimum time or a heartbeat
+POLICIES = ("every", "change")  # which readings are published: docs/publishing.md
 POLL_PRIORITIES = ("high", "normal", "low")
 BACNET_PORT = 47808
 
@@ -86,6 +89,9 @@ class PointRow:
     writes_per_minute: int | None = None  # None: the site's default
     min_on: int | None = None  # seconds, binary objects; None: the site's default
     min_off: int | None = None
+    publish: str | None = None  # one of POLICIES; None: the site's default
+    deadband: float | None = None  # in ``units``, analog objects; None: 0
+    heartbeat: int | None = None  # seconds; None: the site's default
     cov: bool = False  # told by the device when it changes, where the device does that
     poll_priority: str | None = None  # what a device that is too slow is asked first; None: normal
 
@@ -148,7 +154,7 @@ class _Reader:
             self.error(column, "is blank; every row needs it")
         return number or 0
 
-    def real(self, column: str) -> float | None:
+    def real(self, column: str, at_least: float = -math.inf) -> float | None:
         cell = self.plain(column)
         if not cell:
             return None
@@ -156,7 +162,16 @@ class _Reader:
         if not _REAL.fullmatch(number) or not math.isfinite(float(number)):
             self.error(column, f"{cell!r} is not a finite number" + _comma_hint(cell))
             return None
+        if float(number) < at_least:
+            self.error(column, f"{cell!r} is below {number_text(at_least)}")
+            return None
         return float(number)
+
+    def word(self, column: str, words: tuple[str, ...]) -> str | None:
+        cell = self.plain(column).lower()
+        if cell and cell not in words:
+            self.error(column, f"{cell!r} is not one of {', '.join(words)}")
+        return cell if cell in words else None
 
     def boolean(self, column: str) -> bool | None:
         cell = self.plain(column).lower()
@@ -203,6 +218,9 @@ def read_row(
         writes_per_minute=reader.whole("writes_per_minute", 0, MAX_WRITES),
         min_on=reader.whole("min_on", 0, MAX_SECONDS),
         min_off=reader.whole("min_off", 0, MAX_SECONDS),
+        publish=reader.word("publish", POLICIES),
+        deadband=reader.real("deadband", at_least=0),
+        heartbeat=reader.whole("heartbeat", 1, MAX_SECONDS),
         cov=reader.boolean("cov") or False,
         poll_priority=reader.choice("poll_priority", POLL_PRIORITIES),
     )
@@ -224,6 +242,7 @@ def check_row(row: PointRow) -> list[Problem]:
     for column in ("min_on", "min_off"):
         if getattr(row, column) is not None and kind is not Kind.BINARY:
             problems.append(Problem(row.line, column, f"only binary objects are switched, not {row.object_type}"))
+    problems += _publishing(row, kind)
     if row.writable and (row.equipment or not OBJECT_TYPES[row.object_type].writable):
         problems += _writable(row, kind)  # of what is not tagged yet there is nothing to warn
     return problems
@@ -234,6 +253,18 @@ def _limits(row: PointRow) -> list[Problem]:
     if low is None or high is None or low <= high:
         return []
     return [Problem(row.line, "min", f"{number_text(low)} is above max {number_text(high)}")]
+
+
+def _publishing(row: PointRow, kind: Kind) -> list[Problem]:
+    problems = []
+    if row.deadband is not None and kind is not Kind.ANALOG:
+        text = f"only analog objects have one, not {row.object_type}: every change of it is published"
+        problems.append(Problem(row.line, "deadband", text))
+    for column in ("deadband", "heartbeat"):
+        if getattr(row, column) is not None and row.publish == "every":
+            text = "has no effect: publish is 'every', so each reading goes out anyway"
+            problems.append(Problem(row.line, column, text, warning=True))
+    return problems
 
 
 def _writable(row: PointRow, kind: Kind) -> list[Problem]:

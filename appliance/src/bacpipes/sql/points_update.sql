@@ -4,6 +4,7 @@ UPDATE point p SET
     interval_seconds = s.interval_seconds, enabled = s.enabled, writable = s.writable, minimum = s.minimum,
     maximum = s.maximum, states = s.states, writes_per_minute = s.writes_per_minute,
     min_on_seconds = s.min_on_seconds, min_off_seconds = s.min_off_seconds,
-    cov = s.cov, poll_priority = s.poll_priority, topic = s.topic, updated_at = now()
+    publish = s.publish, deadband = s.deadband, heartbeat_seconds = s.heartbeat_seconds, cov = s.cov,
+    poll_priority = s.poll_priority, topic = s.topic, updated_at = now()
 FROM points_stage s
 WHERE p.id = s.id

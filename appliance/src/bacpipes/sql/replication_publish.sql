@@ -6,6 +6,6 @@ BEGIN
     END IF;
     ALTER PUBLICATION bacpipes SET (publish = 'insert');
     ALTER PUBLICATION bacpipes SET TABLE reading_batch, site_metadata,
-        gap (site_id, point_ids, since, until, reason, recorded_at),
+        site_audit (site_id, id, hash, before_id, before_hash, at), gap (site_id, point_ids, since, until, reason, recorded_at),
         write_results (job_id, site_id, point_id, success, executed_at, completed_at, error_message, result);
 END $$

@@ -17,6 +17,7 @@ logger = get_logger(__name__)
 LOCK_PATIENCE = 3.0  # seconds; a worker that was killed a moment ago still holds its lock
 LOST_LOCK_PATIENCE = 30.0  # seconds; the server may take a while to see that our old connection is dead
 RETRY_FIRST, RETRY_LAST = 0.5, 15.0  # seconds between tries to connect, doubling
+AT_ONCE = 0.001  # seconds
 LISTEN_FOR = 0.5  # seconds in one wait for news; a wait that is cancelled would take psycopg up to 5 s
 
 
@@ -65,8 +66,11 @@ class Control:
                     await changed("*")
                 continue
             try:
-                async for notification in connection.notifies(timeout=LISTEN_FOR, stop_after=1):
-                    await changed(notification.payload)
+                tables = {each.payload: None async for each in connection.notifies(timeout=LISTEN_FOR, stop_after=1)}
+                if tables:  # many changes at once are taken over once
+                    tables |= {each.payload: None async for each in connection.notifies(timeout=AT_ONCE)}
+                for table in tables:
+                    await changed(table)
             except (psycopg.OperationalError, psycopg.InterfaceError) as error:
                 self._health.failed(first_line(error))
                 await connection.close()

@@ -13,11 +13,12 @@ from bacpipes.events import first_of, unless
 from bacpipes.log import Transition, get_logger
 from bacpipes.metrics import WorkerMetrics
 from bacpipes.mqtt.client import MqttClient, NotConnectedError
-from bacpipes.payload import encode, reading_payload
+from bacpipes.payload import ReadingPayloads, encode
 from bacpipes.points.directory import Directory
 from bacpipes.reading import Batch, Reading
 from bacpipes.settings import Settings
 from bacpipes.worker import log_store
+from bacpipes.worker.selection import Selection
 
 logger = get_logger(__name__)
 
@@ -35,12 +36,14 @@ class Publisher:
 
     def __init__(self, settings: Settings, directory: Directory, metrics: WorkerMetrics, client: MqttClient) -> None:
         self._settings, self._directory, self._metrics, self.client = settings, directory, metrics, client
+        self._payloads = ReadingPayloads()
         self._news = asyncio.Event()
         self._connection: Connection | None = None
         self._database = Transition(logger, "publisher's database")
         self._refused = Transition(logger, "broker refuses messages")
         self._trim_at = 0.0
         self._direct: asyncio.Task[None] | None = None
+        self._selection = Selection(settings, directory)
         self.switched_off = False  # by whoever runs the site: then nobody waits for the log
 
     def wake(self) -> None:
@@ -73,8 +76,13 @@ class Publisher:
         One such publishing at a time: with a slow broker too, they wait on disk and not in memory.
         """
         if self.client.connected and (self._direct is None or self._direct.done()):
-            messages = [m for batch in batches for m in self._messages(batch.readings)]
-            self._direct = asyncio.create_task(self._send_if_connected(messages))
+            chosen, news = self._selection.choose(reading for batch in batches for reading in batch.readings)
+            self._direct = asyncio.create_task(self._send_directly(self._messages(chosen), news))
+
+    async def _send_directly(self, messages: list[Message], news: dict[int, Reading]) -> None:
+        with suppress(NotConnectedError):
+            await self._send(messages)
+            self._selection.acknowledged(news)  # in memory only: from the log they go out again
 
     async def _send_if_connected(self, messages: list[Message]) -> None:
         with suppress(NotConnectedError):
@@ -93,6 +101,7 @@ class Publisher:
         """One step of both followers; True where there may be more at once."""
         if self._connection is None or self._connection.closed:
             self._connection = await connect(self._settings, "publisher")
+            await self._selection.load(self._connection)
         connection = self._connection
         await self._trim(connection)
         if not self.client.connected:
@@ -105,10 +114,16 @@ class Publisher:
         entries = await log_store.entries_after(connection, cursor, BATCHES_AT_ONCE)
         if not entries:
             return False
-        messages = [m for entry in entries for m in self._messages(entry.readings)]
+        readings = [reading for entry in entries for reading in entry.readings]
+        chosen, news = self._selection.choose(readings)
+        messages = self._messages(chosen)
         await self._send(messages)
-        await log_store.advance(connection, READINGS, entries[-1].seq)
+        async with connection.transaction():
+            await self._selection.remember(connection, news)
+            await log_store.advance(connection, READINGS, entries[-1].seq)
+        self._selection.acknowledged(news)
         self._metrics.published.inc(len(messages))
+        self._metrics.withheld.inc(len(readings) - len(messages))
         return True
 
     async def _follow_results(self, connection: Connection) -> bool:
@@ -138,7 +153,7 @@ class Publisher:
         for reading in readings:
             point = self._directory.get(reading.point_id)
             if point is not None and point.topic is not None:
-                messages.append((point.topic, reading_payload(point, reading)))
+                messages.append((point.topic, self._payloads.encode(point, reading)))
         return messages
 
     async def _trim(self, connection: Connection) -> None:

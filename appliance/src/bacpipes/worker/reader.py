@@ -39,6 +39,9 @@ _SMALLEST_APDU = 480  # where the device's own limit is not known: what fits eve
 BUSY = "aborted"  # a device that aborts the read of a single point has too much to do; the point is not at fault
 PATIENCE = 9  # requests in a row without an answer, where one mute object is looked for (halving 63 points takes 7)
 
+NO_FLAGS = (False, False, False, False)
+_MISSING: Any = object()
+
 Properties = dict[tuple[ObjectId, str], Any]
 
 
@@ -274,7 +277,7 @@ class DeviceReader:
 
     async def _judge(self, points: list[Point], answers: Properties) -> list[Reading]:
         at = time.time_ns() // 1_000_000
-        faulty = [point for point in points if flag_names(answers.get((_object_id(point), FLAGS))) & {"fault"}]
+        faulty = [point for point in points if _is_faulty(answers.get((_object_id(point), FLAGS)))]
         if faulty:
             answers |= await self._reliabilities(faulty)
         return [judge(point, at, answers) for point in points]
@@ -297,7 +300,11 @@ def judge(point: Point, at: int, answers: Properties) -> Reading:
     the field; in alarm → good: the value is true (ASHRAE 135, Status_Flags, clause 12).
     """
     object_id = _object_id(point)
-    value = answers.get((object_id, VALUE), MalformedError("the answer does not name this object"))
+    value = answers.get((object_id, VALUE), _MISSING)
+    if type(value) is float and answers.get((object_id, FLAGS)) == NO_FLAGS and math.isfinite(value):
+        return Reading(point.id, at, value)  # as nearly always
+    if value is _MISSING:
+        value = MalformedError("the answer does not name this object")
     if isinstance(value, BacnetError):
         return Reading(point.id, at, None, Quality.BAD, str(value))
     try:
@@ -314,6 +321,10 @@ def judge(point: Point, at: int, answers: Properties) -> Reading:
     if doubts := [name for name in ("out-of-service", "overridden") if name in flags]:
         return Reading(point.id, at, number, Quality.UNCERTAIN, ", ".join(doubts))
     return Reading(point.id, at, number)
+
+
+def _is_faulty(flags: Any) -> bool:
+    return flags is not None and flags != NO_FLAGS and "fault" in flag_names(flags)
 
 
 def flag_names(flags: Any) -> set[str]:

@@ -2,16 +2,15 @@
 
 import asyncio
 import shutil
-import signal
 import time
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import asdict
 from functools import partial
 from typing import Any
 
 import psycopg
 
-from bacpipes import history
+from bacpipes import history, memory
 from bacpipes.bacnet import BacnetClient
 from bacpipes.database import Connection, connect, connect_now, first_line, query
 from bacpipes.errors import BacpipesError, UnavailableError
@@ -27,6 +26,7 @@ from bacpipes.points.directory import Directory
 from bacpipes.reading import Batch
 from bacpipes.settings import Settings
 from bacpipes.worker import log_store, steps
+from bacpipes.worker.about_site import AboutSite
 from bacpipes.worker.addresses import Addresses
 from bacpipes.worker.committer import Committer
 from bacpipes.worker.control import Control
@@ -36,6 +36,7 @@ from bacpipes.worker.local_api import LocalApi
 from bacpipes.worker.poller import INSTANT, DevicePoller, gaps_since
 from bacpipes.worker.publisher import Publisher
 from bacpipes.worker.reader import DeviceReader, Facts, by_device
+from bacpipes.worker.settings_watch import SettingsWatch
 from bacpipes.worker.shipper import Shipper
 from bacpipes.worker.spool import Spool
 from bacpipes.worker.status_server import Reason, StatusServer
@@ -58,8 +59,9 @@ DISK_LOW = 200 * MEGABYTE
 class Worker:
     """Polls, commits, publishes, and carries out commands until it is told to stop."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, environment: Settings | None = None) -> None:
         self._settings = settings
+        self.watch = SettingsWatch(settings, environment or settings)
         self._metrics = WorkerMetrics()
         self._directory = Directory()
         self._control = Control(settings)
@@ -78,20 +80,28 @@ class Worker:
         )
         self._saving: set[asyncio.Task[None]] = set()
         self._leaving: dict[int, asyncio.Task[None]] = {}  # devices whose subscriptions are being cancelled
+        self._one_saves = asyncio.Lock()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until ``stop``; raise where this worker must not or can't go on."""
         settings, self._stop = self._settings, stop
         local = LocalApi(settings, self._bacnet, lambda: self._mqtt, self._told)
+        about = AboutSite(settings, self.watch, self._shipper)
         status = StatusServer(
-            settings.worker_http_host, settings.worker_http_port, self._render, self.reasons, local.routes
+            settings.worker_http_host,
+            settings.worker_http_port,
+            self._render,
+            self.reasons,
+            [*local.routes, *about.routes],
         )
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(status)
             stack.push_async_callback(local.close)
             stack.push_async_callback(self._control.close)
             connection = await self._control.open(stop)
-            if connection is None or not await self._open_bacnet(stop, stack):
+            if connection is None or await self.watch.look(connection):
+                return
+            if not await self._open_bacnet(stop, stack, connection):
                 return
             await self._directory.load(connection)
             await self._main_loop(stop, connection)
@@ -124,13 +134,16 @@ class Worker:
 
     # --- startup
 
-    async def _open_bacnet(self, stop: asyncio.Event, stack: AsyncExitStack) -> bool:
+    async def _open_bacnet(self, stop: asyncio.Event, stack: AsyncExitStack, connection: Connection) -> bool:
         while not stop.is_set():
             try:
                 await stack.enter_async_context(self._bacnet)
             except UnavailableError as error:
                 self._bacnet_health.failed(str(error))
                 await first_of(stop, within=BACNET_RETRY)
+                with suppress(psycopg.Error):  # the connection is looked after later
+                    if await self.watch.look(connection):  # the page may have corrected it
+                        return False
                 continue
             self._bacnet_health.recovered()
             return True
@@ -181,6 +194,7 @@ class Worker:
         self._record_absence(last, now)
         self._start_pollers(last, now)
         await self._tell_central(connection)
+        memory.settle()
         logger.info(
             "worker runs", site=settings.site_id, points=len(self._directory.enabled), devices=len(self._pollers)
         )
@@ -265,7 +279,7 @@ class Worker:
         """Take a change over; again and again, where it can't be: the old points must not stay in force unseen."""
         if table in ("write_commands", "site_stop", "*"):
             commands.wake()
-        if table not in ("point", "device", "mqtt_config", "*"):
+        if table not in ("point", "device", "mqtt_config", "setting", "*"):
             return
         while not await self._take_over(table, publisher) and not stop.is_set():
             await first_of(stop, within=RELOAD_RETRY)
@@ -274,7 +288,10 @@ class Worker:
         mqtt = publisher.client
         try:
             async with await connect(self._settings, "reload") as connection:
-                if table != "mqtt_config":
+                if table in ("setting", "*") and await self.watch.look(connection):
+                    self._stop.set()
+                    return True
+                if table not in ("mqtt_config", "setting"):
                     await self._directory.load(connection)
                     self._start_pollers({}, time.time())
                     await self._tell_central(connection)
@@ -326,8 +343,8 @@ class Worker:
         task.add_done_callback(self._saving.discard)
 
     async def _save_facts(self, facts: Facts) -> None:
-        try:
-            async with await connect(self._settings, "facts") as connection:
+        try:  # one at a time: at the first start all devices tell of themselves in the same moment
+            async with self._one_saves, await connect(self._settings, "facts") as connection:
                 await connection.execute(query("save_facts"), asdict(facts))
         except (psycopg.Error, UnavailableError) as error:
             logger.warning("what a device said of itself was not kept", device=facts.device, reason=first_line(error))
@@ -377,6 +394,7 @@ class Worker:
         self._metrics.device_double.clear()
         for number, _, address in self._addresses.doubles:
             self._metrics.device_double.labels(number, address).set(1)
+        self._metrics.show_ignored(self._bacnet.counts.damaged, self._bacnet.counts.stray)
         self._metrics.points.set(len(self._directory.enabled))
         return self._metrics.text()
 
@@ -406,23 +424,6 @@ class Worker:
             await asyncio.wait([*tasks, *leaves], timeout=POLL_PATIENCE)
         for task in [*tasks, *leaves]:
             task.cancel()
-
-
-def serve(settings: Settings) -> None:
-    """Run a worker until SIGTERM or SIGINT."""
-    try:
-        asyncio.run(_serve(settings))
-    except psycopg.Error as error:
-        raise UnavailableError(
-            f"The database failed: {first_line(error)}.", "The worker can be started again."
-        ) from error
-
-
-async def _serve(settings: Settings) -> None:
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    await Worker(settings).run(stop)
 
 
 def _engine(settings: Settings) -> history.Engine | None:

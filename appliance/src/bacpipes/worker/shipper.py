@@ -11,7 +11,7 @@ from typing import Any
 
 import psycopg
 
-from bacpipes.central import link, shipping
+from bacpipes.central import audit_head, link, shipping
 from bacpipes.central.pace import Pace
 from bacpipes.central.reconcile import SETTLE, Report, reconcile
 from bacpipes.database import Connection, connect, first_line
@@ -24,9 +24,8 @@ from bacpipes.settings import Settings
 logger = get_logger(__name__)
 
 IDLE = 1.0  # seconds between looks at the log, and for news of commands, when nobody wakes us
-LOOK_EVERY = 5.0  # seconds between looks at central's queue, should a notification be missed
 HAND_AGAIN = 60.0  # seconds after which a command that has no result yet is handed to the writer again
-LAG_EVERY = 10.0  # seconds
+LAG_EVERY = 10.0  # seconds, also between looks at the audit's head
 RETRY_FIRST, RETRY_LAST = 1.0, 60.0  # seconds between connections, doubling
 END_PATIENCE = 1.0  # seconds that a step under way gets at the end
 FAILURES = (psycopg.Error, BacpipesError, OSError)
@@ -49,7 +48,11 @@ class Shipper:
         self._pace = Pace(settings.ship_rate)
         self._compare_all = False  # the log has a hole: history has to fill in
         self._compare_now = asyncio.Event()
-        self._look_at = self._lag_at = 0.0
+        self.shipped_at: datetime | None = None  # when readings went to central the last time
+        self.waiting: int | None = None  # batches that central does not have yet; None: not known yet
+        self.oldest: datetime | None = None  # of these
+        self._look_at = self._lag_at = self._ship_at = self._audit_at = 0.0
+        self._audit_sent = -1
 
     @property
     def reason(self) -> str | None:
@@ -101,6 +104,7 @@ class Shipper:
                 self._compare_now.set()
             await central.execute(f'LISTEN "site_{self._settings.site_id}"'.encode())
             self._metadata_changed, self._look_at, self._lag_at = True, 0.0, 0.0
+            self._audit_at, self._audit_sent = 0.0, -1
             await self._step(site, central)
             self._health.recovered()
             self._metrics.ship_connected.set(1)
@@ -118,20 +122,32 @@ class Shipper:
             self._metadata_changed = False
             await shipping.send_metadata(site, central, self._settings.site_id)
         if time.monotonic() >= self._look_at:
-            self._look_at = time.monotonic() + LOOK_EVERY
+            self._look_at = time.monotonic() + self._settings.command_look_every
             await self._pull(central)
+        if time.monotonic() >= self._audit_at:
+            await self._send_audit_head(site, central)
         more = await shipping.send_results(site, central)
         if not self._settings.ship_readings:
             return bool(more)
         more += await shipping.send_gaps(site, central)
-        shipped = await shipping.send_batches(site, central)
+        shipped = await self._send_batches(site, central)
         self._metrics.shipped.inc(shipped.readings)
         self._metrics.shipped_octets.inc(shipped.octets)
         if time.monotonic() >= self._lag_at or not shipped.batches:
             await self._note_lag(site)
         if shipped.readings:
+            self.shipped_at = datetime.now(UTC)
             await self._pace.keep(shipped.readings)
         return bool(more or shipped.batches)
+
+    async def _send_batches(self, site: Connection, central: Connection) -> shipping.Shipped:
+        """Polls of `ship_every` seconds go together; what waits beyond one shipment follows at once."""
+        if time.monotonic() < self._ship_at:
+            return shipping.Shipped()
+        shipped = await shipping.send_batches(site, central)
+        if 0 < shipped.readings < shipping.READINGS_AT_ONCE:
+            self._ship_at = time.monotonic() + self._settings.ship_every
+        return shipped
 
     async def _pull(self, central: Connection) -> None:
         now = time.monotonic()
@@ -141,9 +157,17 @@ class Shipper:
                 self._handed[payload["jobId"]] = now + HAND_AGAIN
                 self.on_command(payload)
 
+    async def _send_audit_head(self, site: Connection, central: Connection) -> None:
+        """With each new record, and once at every connection."""
+        self._audit_at = time.monotonic() + LAG_EVERY
+        newest = await audit_head.record_of(site)
+        if newest != self._audit_sent:
+            await audit_head.send(site, central, self._settings.site_id)
+            self._audit_sent = newest
+
     async def _note_lag(self, site: Connection) -> None:
         self._lag_at = time.monotonic() + LAG_EVERY
-        batches, oldest = await shipping.lag(site)
+        batches, oldest = self.waiting, self.oldest = await shipping.lag(site)
         self._metrics.ship_lag_batches.set(batches)
         self._metrics.ship_lag_seconds.set((datetime.now(UTC) - oldest).total_seconds() if oldest else 0)
 
@@ -184,7 +208,8 @@ class Shipper:
             report = Report(self._settings.site_id, until - timedelta(days=days), until)
             await reconcile(site, central, report, rate=self._settings.ship_rate)
         self._metrics.note_comparison(report.figures(), datetime.now(UTC))
-        logger.info("compared with central", **report.figures())
+        span = {"since": report.since.isoformat(), "until": report.until.isoformat()}
+        logger.info("compared with central", **(report.figures() | span))
 
 
 def _jitter() -> float:

@@ -144,7 +144,7 @@ CREATE TABLE write_results (
     PRIMARY KEY (job_id, site_id)                    -- a site can't take another's jobId away by answering it first
 );
 
--- How long a command without an expiry counts; landing.sql sets it as the settings say.
+-- How long a command without an expiry counts; landing/1_common.sql sets it as the settings say.
 CREATE FUNCTION command_ttl() RETURNS interval LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$ SELECT interval '300 s' $$;
 
 CREATE VIEW write_command_status AS

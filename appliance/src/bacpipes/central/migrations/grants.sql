@@ -39,7 +39,7 @@ BEGIN
     END LOOP;
     FOR grantee IN SELECT rolname FROM pg_roles WHERE rolname IN ('central_service', 'central_dashboard') LOOP
         EXECUTE format('GRANT SELECT ON quarantine, parked, reconciliation, write_commands, write_results, '
-                       'write_command_status TO %I', grantee);
+                       'write_command_status, site_audit, site_audit_accepted TO %I', grantee);
     END LOOP;
 
     -- `bacpipes central serve`: its API and its dispatcher.
@@ -62,18 +62,18 @@ BEGIN
 
     -- The owner of the subscriptions; it needs pg_create_subscription too, and to be a member of the tables' owner.
     IF to_regrole('central_replication') IS NOT NULL THEN
-        GRANT SELECT, INSERT ON reading_batch, site_metadata, gap, write_results TO central_replication;
+        GRANT SELECT, INSERT ON reading_batch, site_metadata, gap, write_results, site_audit TO central_replication;
         GRANT SELECT ON site, lane, point, reconciliation TO central_replication;
-        GRANT EXECUTE ON FUNCTION hour_sums(text, timestamptz, timestamptz) TO central_replication;
+        GRANT EXECUTE ON FUNCTION hour_sums(text, timestamptz, timestamptz), audit_head_known(text) TO central_replication;
         GRANT EXECUTE ON FUNCTION report_reconciliation(text, timestamptz, timestamptz, bigint, bigint, integer, bigint,
                                                         integer) TO central_replication;
     END IF;
 
     -- Each site's role is a member. The landing triggers and row-level security hold it to its own rows.
     IF to_regrole('central_site') IS NOT NULL THEN
-        GRANT INSERT ON reading_batch, site_metadata, gap, write_results TO central_site;
+        GRANT INSERT ON reading_batch, site_metadata, gap, write_results, site_audit TO central_site;
         GRANT SELECT ON site, device, point, write_commands, write_results, site_commands TO central_site;
-        GRANT EXECUTE ON FUNCTION hour_sums(text, timestamptz, timestamptz) TO central_site;
+        GRANT EXECUTE ON FUNCTION hour_sums(text, timestamptz, timestamptz), audit_head_known(text) TO central_site;
         GRANT EXECUTE ON FUNCTION report_reconciliation(text, timestamptz, timestamptz, bigint, bigint, integer, bigint,
                                                         integer) TO central_site;
     END IF;
