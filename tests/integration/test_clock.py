@@ -60,6 +60,7 @@ async def test_forwards(site: Site, clock: Clock) -> None:
     await polled_up_to(site, before + 28)
     found = account(site, newest(site))
     assert (found.lost, found.twice) == (0, 0), lost(site, newest(site))
+    assert site.one("SELECT DISTINCT reason FROM gap") == ("the clock was set forwards",)
     assert found.in_gaps >= 20 * site.one("SELECT count(*) FROM point WHERE enabled")[0]
 
 

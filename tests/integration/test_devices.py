@@ -6,9 +6,10 @@ import time
 import pytest
 from click.testing import CliRunner, Result
 
-from bacpipes.bacnet import BacnetClient, Manners, NoAnswerError
+from bacpipes.bacnet import BacnetClient, NoAnswerError
 from bacpipes.cli import cli
 from bacpipes.embedded import LOOPBACK, EmbeddedBroker
+from bacpipes.manners import Manners
 from bacpipes.settings import Settings
 from mqtt_parts import until
 from site_parts import AHU, Site
@@ -57,9 +58,11 @@ async def test_concurrency_is_the_device_s_own(settings: Settings, broker: Embed
             nonlocal most, now
             now += 1
             most = max(most, now)
-            await asyncio.sleep(0.05)
-            await original(apdu)
-            now -= 1
+            try:
+                await asyncio.sleep(0.05)
+                await original(apdu)
+            finally:
+                now -= 1
 
         original = device.do_ReadPropertyMultipleRequest
         device.do_ReadPropertyMultipleRequest = counted  # type: ignore[method-assign]
@@ -71,6 +74,8 @@ async def test_concurrency_is_the_device_s_own(settings: Settings, broker: Embed
         await until(lambda: most == 3, "three requests at once")
         await asyncio.to_thread(invoke, site, "set", str(AHU), "--concurrency", "default")
         counts = "SELECT count(*) FROM reading"
+        before = site.one(counts)[0]
+        await until(lambda: site.one(counts)[0] > before + 100, "what was under way is over")
         before = site.one(counts)[0]
         most = 0
         await until(lambda: site.one(counts)[0] > before + 200, "polling goes on")

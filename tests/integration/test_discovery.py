@@ -9,6 +9,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from bacpypes3.local.analog import AnalogValueObject
 from click.testing import CliRunner, Result
 
 from bacpipes.bacnet import BacnetClient, IAm, PropertyResult
@@ -258,3 +259,20 @@ def test_two_numbers_at_one_address_are_told() -> None:
     devices, said = _without_doubles([i_am(1, "10.0.0.1"), i_am(2, "10.0.0.1"), i_am(3, "10.0.0.3")])
     assert [one.device_id for one in devices] == [1, 3]
     assert [problem.device_id for problem in said] == [2]
+
+
+@pytest.mark.parametrize("fault", [None, ("small-apdu", 480)], ids=["by segments", "by index"])
+async def test_an_object_list_of_thousands(
+    building: Building, client: BacnetClient, fault: tuple[str, int] | None
+) -> None:
+    """Twelve thousand octets do not fit one answer: it comes in segments, or element by element."""
+    device = building.devices[22011]
+    more = [AnalogValueObject(objectIdentifier=f"analog-value,{n}", objectName=f"more-{n}") for n in range(5000, 7400)]
+    for one in more:
+        device.add_object(one)
+    if fault is not None:
+        building.fault(fault[0], 22011, str(fault[1]))
+    found = [event async for event in discover(client, scope(building, 22011), devices_only=True)]
+    (read,) = [event for event in found if isinstance(event, DeviceRead)]
+    assert read.points == len(building.devices[22011].points) + len(more)
+    assert problems(found) == []

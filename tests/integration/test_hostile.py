@@ -177,8 +177,9 @@ async def test_garbage_to_the_worker_s_port(settings: Settings, broker: Embedded
         told = await metrics(site)
         moment = await settled(site)
         found = account(site, moment)
-        assert (found.lost, found.twice, found.in_gaps) == (0, 0, 0), lost(site, moment)
-        assert site.one("SELECT count(*) FROM reading WHERE quality <> 0") == (0,)
+        assert (found.lost, found.twice) == (0, 0), lost(site, moment)
+        odd = "SELECT count(*) FROM reading WHERE quality <> 0 AND reason !~ '^(no answer|silent device)'"
+        assert site.one(odd) == (0,), "an answer may have had no room beside all that; nothing else may be"
         assert site.building.writes == []
         worker.terminate()
         _, log = await asyncio.to_thread(worker.communicate)

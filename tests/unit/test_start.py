@@ -2,8 +2,10 @@
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from bacpipes.events import end_all
 from bacpipes.points import Point
 from bacpipes.reading import Batch, Reading
 from bacpipes.worker.poller import DevicePoller
@@ -45,3 +47,52 @@ async def test_what_began_before_the_first_poll_is_a_gap() -> None:
     (gap,) = batch.gaps
     assert [reading.point_id for reading in batch.readings] == [7]
     assert (gap.start.timestamp() / 3600, gap.end.timestamp() / 3600) == (began, batch.cycle)
+
+
+async def test_what_a_poll_that_is_cut_short_had_missed_is_left_to_the_next() -> None:
+    """A device's address changes while it is polled: neither the slots before nor the present one may be forgotten."""
+    asked = asyncio.Event()
+
+    class Hanging(Reader):
+        async def read(self, _points: list[Point], *_: object) -> list[Reading]:
+            asked.set()
+            await asyncio.Event().wait()
+            return []
+
+    batches: asyncio.Queue[Batch] = asyncio.Queue()
+    first = DevicePoller(Hanging(), lambda _interval: 0.0, batches.put_nowait, no_cov)  # type: ignore[arg-type]
+    first.update([point(id=7, interval=3600)])
+    began = int(time.time() // 3600) - 2
+    first.polled = {3600: began - 1}
+    running = asyncio.create_task(first.run())
+    await asyncio.wait_for(asked.wait(), 10)
+    await end_all([running])
+    assert batches.empty()
+    assert first.finished == {3600: began - 1}
+
+
+async def test_a_shorter_interval_is_read_between_two_requests_of_a_longer_one() -> None:
+    order: list[int] = []
+
+    class Slow(Reader):
+        async def read(
+            self, points: list[Point], _until: float = 0.0, between: Callable[[], Awaitable[None]] | None = None
+        ) -> list[Reading]:
+            order.append(points[0].interval)
+            if points[0].interval == 3600 and between is not None:
+                for _ in range(3):
+                    poller.polled[1] -= 1  # a second has passed
+                    await between()
+            return await super().read(points)
+
+    batches: asyncio.Queue[Batch] = asyncio.Queue()
+    poller = DevicePoller(Slow(), lambda _interval: 0.0, batches.put_nowait, no_cov)  # type: ignore[arg-type]
+    poller.update([point(id=7, interval=3600), point(id=8, interval=1, object_instance=2)])
+    now = time.time()
+    poller.polled = {3600: int(now // 3600) - 1, 1: int(now)}
+    running = asyncio.create_task(poller.run())
+    found = [await asyncio.wait_for(batches.get(), 10) for _ in range(4)]
+    poller.finish()
+    await running
+    assert order[:4] == [3600, 1, 1, 1]
+    assert [batch.interval for batch in found][:3] == [1, 1, 1]

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import errno
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple, Self
@@ -44,6 +44,7 @@ from bacpipes import notifications, rpm
 from bacpipes.complaints import Complaints
 from bacpipes.errors import BacpipesError, UnavailableError
 from bacpipes.foreign import Registration
+from bacpipes.manners import Manners, Transactions
 from bacpipes.rpm_client import Counts, LibraryIds, NeedsLibraryError, Peer, RpmClient, SilenceError
 from bacpipes.settings import Settings
 
@@ -101,33 +102,6 @@ class PropertyResult(NamedTuple):
     object_id: ObjectId
     property: str
     value: Any
-
-
-@dataclass(frozen=True, slots=True)
-class Manners:
-    """How one device is asked; None: as all others. ``timeout`` is seconds, ``concurrency`` requests at once."""
-
-    timeout: float | None = None
-    retries: int | None = None
-    concurrency: int | None = None
-
-
-class _Transactions(list[Any]):
-    """bacpypes3's list of requests under way. Each takes time-out and retries from our device object when it begins;
-    here those of its device are put in their place."""
-
-    def __init__(self, manners: Mapping[str, Manners]) -> None:
-        super().__init__()
-        self._manners = manners
-
-    def append(self, transaction: Any) -> None:
-        """A request begins."""
-        manners = self._manners.get(str(transaction.pdu_address))
-        if manners is not None and manners.timeout is not None:
-            transaction.apduTimeout = int(manners.timeout * 1000)
-        if manners is not None and manners.retries is not None:
-            transaction.numberOfApduRetries = manners.retries
-        super().append(transaction)
 
 
 class _ClientApplication(LibraryIds, notifications.Notifications, Application):  # type: ignore[misc,unused-ignore]
@@ -230,7 +204,7 @@ class BacnetClient:
         self._application = _ClientApplication.from_object_list([device, port])
         self._application.i_am_queues = set()
         asap = self._application.asap
-        asap.clientTransactions = _Transactions(self._manners)
+        asap.clientTransactions = Transactions(self._manners)
         if self._fast:
             _hand_over_undecoded(self._application.asap)
             await self._rpm.attach(self._application)
@@ -373,7 +347,7 @@ class BacnetClient:
         _raise_returned(answer)
         return answer
 
-    def configure(self, address: str, manners: "Manners") -> None:
+    def configure(self, address: str, manners: Manners) -> None:
         """How a device is asked from now on."""
         if self._manners.get(address, Manners()).concurrency != manners.concurrency:
             self._turns.pop(address, None)

@@ -108,6 +108,8 @@ class CovWatch:
     def asked(self, points: Sequence[Point], last: int, cycle: int) -> list[Point]:
         """Those to be polled in the slots after ``last`` up to ``cycle``: what is told by the device only in those of a
         slow grid, which are every n-th of the point's own."""
+        if not self._subscriptions:
+            return list(points)
         found = []
         for point in points:
             every = max(1, self._settings.cov_poll // point.interval)
@@ -175,16 +177,27 @@ class CovWatch:
             await asyncio.wait([self.after])
         while True:
             self._news.clear()
-            await self._leave()
-            now = self._now()
-            for one in [one for one in self._subscriptions.values() if one.due <= now]:
-                if self._subscriptions.get(one.point.id) is one and not self._lost:
-                    await self._attend(one)
-            await self._listen()
+            try:
+                await self._supervise()
+            except Exception as error:  # a fault of ours must not leave points that nobody polls
+                logger.exception("COV failed unexpectedly", device=self._device.device_id)
+                for one in self._subscriptions.values():
+                    self._fail(
+                        one, f"internal error: {type(error).__name__}", self._later(one, RETRY_FIRST, RETRY_LAST)
+                    )
+                self._news.clear()
             waiting = [one.due for one in self._subscriptions.values()]
             waiting.append(self._word + QUIET if self._counting() else NEVER)
             if (delay := min(waiting) - self._now()) > 0:
                 await first_of(self._news, within=min(delay, QUIET))
+
+    async def _supervise(self) -> None:
+        await self._leave()
+        now = self._now()
+        for one in [one for one in self._subscriptions.values() if one.due <= now]:
+            if self._subscriptions.get(one.point.id) is one and not self._lost:
+                await self._attend(one)
+        await self._listen()
 
     async def _attend(self, one: _Subscription) -> None:
         now = self._now()

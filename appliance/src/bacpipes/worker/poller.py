@@ -19,6 +19,7 @@ from bacpipes.worker.reader import DeviceReader, failures
 logger = get_logger(__name__)
 
 STILL_RUNNING = "the previous poll was still running"  # both also in sql/doctor_behind.sql
+CLOCK_SET = "the clock was set forwards"
 BEHIND = "reads are left out"
 SHED = "the device is too slow: left out for what goes first"
 CALM = 10  # polls that end in time, before a device that was too slow is said to keep up
@@ -54,8 +55,9 @@ class DevicePoller:
         self._breaker = Breaker(reader.probe, self._back)
         self.polled: dict[int, int] = {}
         self.reads_shed = 0
-        self._under_way: set[int] = set()  # intervals
-        self._calm = CALM  # polls in a row that ended in time
+        self._under_way: dict[int, int] = {}  # interval → last cycle before the poll
+        self._calm: dict[int, int] = {}  # interval → polls in a row that ended in time, since one did not
+        self._offset = _offset()
         self._read_last: dict[int, int] = {}  # point id → cycle, while reads are left out
         self._moments = Moments()
 
@@ -66,8 +68,8 @@ class DevicePoller:
 
     @property
     def finished(self) -> dict[int, int]:
-        """``polled`` without the poll that is under way."""
-        return {i: cycle - 1 if i in self._under_way else cycle for i, cycle in self.polled.items()}
+        """``polled`` without the polls that are under way: they and what they missed are still to be told."""
+        return self.polled | self._under_way
 
     @property
     def silent(self) -> bool:
@@ -136,12 +138,12 @@ class DevicePoller:
         cycle = grid.cycle(began)
         gaps = self._missed(grid, cycle, points)
         points = self.cov.asked(points, cycle - 1, cycle)
-        self.polled[interval] = cycle
+        before, self.polled[interval] = self.polled.get(interval, cycle - 1), cycle
         if not points:
             if gaps:
                 self._deliver(Batch(interval, cycle, 0, [], gaps, grid.phase))
             return
-        self._under_way.add(interval)
+        self._under_way[interval] = before
         if self._breaker.open:
             readings = failures(points, NoAnswerError(SILENT))
         else:
@@ -150,7 +152,7 @@ class DevicePoller:
             gaps += self._shed(grid, cycle, points, readings)
             if not self._reader.silent:
                 self.cov.polled(readings)
-        self._under_way.discard(interval)
+        self._under_way.pop(interval, None)
         duration = int((time.time() - began) * 1000)
         self.cov.flush()  # it was told before
         self._deliver(Batch(interval, cycle, max(1, duration), self._moments.apart(readings), gaps, grid.phase))
@@ -198,16 +200,22 @@ class DevicePoller:
         """What the poll left out, as a gap of this slot; said once."""
         found = {reading.point_id for reading in readings}
         if len(found) == len(points):
-            self._calm += 1
-            if self._calm == CALM:
-                self._keeping_up.recovered()
-                self._read_last = {}
+            self._in_time(grid.interval)
             return []
-        self._calm = 0
+        self._calm[grid.interval] = 0
         self._keeping_up.failed(BEHIND, interval=grid.interval)
         self._read_last |= dict.fromkeys(found, cycle)
         self.reads_shed += len(points) - len(found)
         return [gap(grid, cycle, cycle + 1, [point.id for point in points if point.id not in found], SHED)]
+
+    def _in_time(self, interval: int) -> None:
+        if interval in self._calm:
+            self._calm[interval] += 1
+            if self._calm[interval] >= CALM:
+                del self._calm[interval]
+        if not self._calm.keys() & self._groups.keys():
+            self._keeping_up.recovered()
+            self._read_last = {}
 
     @property
     def behind(self) -> bool:
@@ -215,13 +223,18 @@ class DevicePoller:
         return self._keeping_up.failing
 
     def _missed(self, grid: Grid, cycle: int, points: Sequence[Point]) -> list[Gap]:
+        before, self._offset = self._offset, _offset()
         last = self.polled.get(grid.interval)
         if last is None or cycle <= last + 1:
             return []
-        self._calm = 0
-        self._keeping_up.failed(BEHIND, interval=grid.interval)
+        if self._offset - before > grid.interval / 2:
+            reason = CLOCK_SET
+        else:
+            reason = STILL_RUNNING
+            self._calm[grid.interval] = 0
+            self._keeping_up.failed(BEHIND, interval=grid.interval)
         missed = self.cov.asked(points, last, cycle - 1)
-        return [gap(grid, last + 1, cycle, [point.id for point in missed], STILL_RUNNING)] if missed else []
+        return [gap(grid, last + 1, cycle, [point.id for point in missed], reason)] if missed else []
 
     def _note_health(self) -> None:
         if self._reader.silent:
@@ -232,6 +245,11 @@ class DevicePoller:
             self.cov.found()
         if self._breaker.note(self._reader.silent):
             logger.warning("device is no longer polled but probed", device=self.device.device_id)
+
+
+def _offset() -> float:
+    """What the clock shows beside one that nobody sets, in seconds."""
+    return time.time() - time.monotonic()
 
 
 def gap(grid: Grid, first: int, until: int, point_ids: Sequence[int], reason: str) -> Gap:

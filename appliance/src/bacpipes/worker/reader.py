@@ -111,9 +111,7 @@ class DeviceReader:
         while remaining:
             size = self.batch if self.read_multiple else 1
             some, remaining = remaining[: size * self._parallel], remaining[size * self._parallel :]
-            batches = [some[first : first + size] for first in range(0, len(some), size)]
-            for readings in await asyncio.gather(*map(self._read_batch, batches)):
-                found |= {reading.point_id: reading for reading in readings}
+            found |= {reading.point_id: reading for reading in await self._side_by_side(some, size)}
             if remaining or todo.alone:
                 await between()
             if self._late(until):
@@ -129,6 +127,13 @@ class DeviceReader:
                 self.quarantine.add(point, reason)
         found |= {key: _bad(key, reason) for key, reason in todo.waiting.items()}
         return [found[point.id] for point in points if point.id in found]
+
+    async def _side_by_side(self, points: list[Point], size: int) -> list[Reading]:
+        """As many requests at once as the device is to have."""
+        if len(points) <= size:
+            return await self._read_batch(points)
+        batches = [points[first : first + size] for first in range(0, len(points), size)]
+        return [one for readings in await asyncio.gather(*map(self._read_batch, batches)) for one in readings]
 
     def _late(self, until: float) -> bool:
         """Is the time up, with a device that answers? Of one that does not, the rest is known without asking."""

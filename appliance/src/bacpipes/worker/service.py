@@ -11,11 +11,12 @@ from typing import Any
 import psycopg
 
 from bacpipes import history, memory
-from bacpipes.bacnet import BacnetClient, Manners
+from bacpipes.bacnet import BacnetClient
 from bacpipes.database import Connection, connect, connect_now, first_line, query
 from bacpipes.errors import BacpipesError, UnavailableError
 from bacpipes.events import first_of
 from bacpipes.log import Transition, get_logger
+from bacpipes.manners import Manners
 from bacpipes.metrics import WorkerMetrics
 from bacpipes.mqtt import config as mqtt_config
 from bacpipes.mqtt.client import MqttClient, ReceivedMessage
