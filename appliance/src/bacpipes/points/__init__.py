@@ -67,9 +67,11 @@ async def load_points(connection: Connection) -> list[Point]:
     cursor = await connection.execute(query("load_points"))
     devices: dict[int, Device] = {}
     points = []
+    texts: dict[str, str] = {}  # one object for what many points say alike
     async for row in cursor:
-        device = devices.setdefault(row[0], Device(*row[:7]))
-        points.append(Point(row[7], device, *row[8:]))
+        device = devices.get(row[0]) or devices.setdefault(row[0], Device(*row[:7]))
+        point: list[Any] = [texts.setdefault(each, each) if type(each) is str else each for each in row[8:]]
+        points.append(Point(row[7], device, *point))
     return points
 
 
