@@ -80,20 +80,21 @@ async def compare(rounds: int) -> None:
 
 
 @contextlib.contextmanager
-def watched() -> Iterator[list[float]]:
-    """The times (seconds) for which the loop was held up, collected while the block lasts."""
-    blocked: list[float] = []
+def watched() -> Iterator[list[tuple[float, float]]]:
+    """How long (seconds) each turn of the loop kept the others waiting, and how much of that this process worked: the
+    rest is the machine's other work."""
+    turns: list[tuple[float, float]] = []
     loop = asyncio.get_running_loop()
-    due = loop.time() + BEAT
+    due, cpu = loop.time() + BEAT, time.process_time()
 
     def beat() -> None:
-        nonlocal due, handle
-        blocked.append(loop.time() - due)
-        due = loop.time() + BEAT
+        nonlocal due, cpu, handle
+        turns.append((loop.time() - due, time.process_time() - cpu))
+        due, cpu = loop.time() + BEAT, time.process_time()
         handle = loop.call_at(due, beat)
 
     handle = loop.call_at(due, beat)
-    yield blocked
+    yield turns
     handle.cancel()
 
 
@@ -108,19 +109,22 @@ async def full_read(rounds: int) -> None:
         memory.settle()  # as the worker does
         results = []
         for _ in range(rounds + 1):
-            with watched() as blocked:
+            with watched() as turns:
                 began, cpu = time.perf_counter(), time.process_time()
                 readings = await asyncio.gather(*(reader.read(its) for reader, its in readers))
-                results.append((time.perf_counter() - began, time.process_time() - cpu, max(blocked)))
+                results.append(
+                    (time.perf_counter() - began, time.process_time() - cpu, *map(max, zip(*turns, strict=True)))
+                )
             assert all(
                 r.value == responder.value(number, n)
                 for number, its in enumerate(readings, 1)
                 for n, r in enumerate(its)
             )
-    for name, (seconds, cpu, longest) in (("first", results[0]), ("best of the next", min(results[1:]))):
-        print(f"{DEVICES} devices × {POINTS} points, one full read ({name}): {seconds:.2f} s, {cpu:.2f} s of CPU, "
-              f"event loop held up for {longest * 1000:.1f} ms at most")  # fmt: skip
-    costs.note("full_read_cpu_ms_per_1000", min(cpu for _, cpu, _ in results) / DEVICES / POINTS * 1e6)
+    for name, runs in (("the first", results[:1]), ("best of the next", results[1:])):
+        seconds, cpu, waited, worked = (min(column) for column in zip(*runs, strict=True))
+        print(f"{DEVICES} devices × {POINTS} points, one full read ({name}): {seconds:.2f} s, {cpu:.2f} s of CPU;")
+        print(f"  event loop held up for {waited * 1000:.1f} ms at most, by our own work for {worked * 1000:.1f} ms")
+    costs.note("full_read_cpu_ms_per_1000", min(each[1] for each in results) / DEVICES / POINTS * 1e6)
 
 
 def a_point(device: Device, n: int) -> Point:

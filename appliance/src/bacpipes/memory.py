@@ -2,8 +2,9 @@
 
 import gc
 
-# Objects more than there were before the youngest are looked through: a poll makes many, and keeps none in cycles.
-_YOUNG = 20_000
+# Objects more than before until the youngest are looked through, and how often until the older ones are. A poll of a
+# big site makes a hundred thousand, and keeps none in cycles: each look must be short (2,500 take 2 ms).
+_THRESHOLDS = (2_500, 5, 20)
 
 
 def settle() -> None:
@@ -11,4 +12,4 @@ def settle() -> None:
     points takes it 70 ms, in which no answer is read. What is no longer used is freed nevertheless, but for cycles."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(_YOUNG, 10, 10)
+    gc.set_threshold(*_THRESHOLDS)

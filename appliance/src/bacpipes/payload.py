@@ -49,7 +49,12 @@ def _of_point(point: Point) -> tuple[str, str]:
         "objectType": point.object_type,
         "objectInstance": point.object_instance,
     }
-    return f'","units":{_json(point.units)},"quality":"', f'",{_json(fields)[1:-1]}'
+    return _before_quality(point.units), f'",{_json(fields)[1:-1]}'
+
+
+@lru_cache(maxsize=256)
+def _before_quality(units: str) -> str:
+    return f'","units":{_json(units)},"quality":"'
 
 
 @lru_cache(maxsize=4096)

@@ -6,7 +6,7 @@ optional index) is `UnexpectedAnswerError`, and the library decodes it instead: 
 """
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -22,6 +22,7 @@ _ACK: Final = 0x30  # ComplexAck without segments, clause 20.1.5
 _OBJECT, _OPEN_LIST, _CLOSE_LIST = b"\x0c", b"\x1e", b"\x1f"  # context tags: 0 object identifier, 1 list
 _OPEN_VALUE, _CLOSE_VALUE = 0x4E, b"\x4f"  # context tag 4
 _OPEN_ERROR, _CLOSE_ERROR = b"\x5e", b"\x5f"  # context tag 5
+_STATUS_FLAGS: Final = "status-flags"
 _ENUMERATED = 9  # application tag, clause 20.2.11
 
 
@@ -39,7 +40,7 @@ class AccessError:
 
 Value = float | int | tuple[bool, ...] | AccessError | None
 _Reader = Callable[[bytes, int], tuple[Value, int]]
-_Parts = tuple[tuple[bytes, ObjectId, tuple[tuple[bytes, str, _Reader], ...]], ...]
+_Properties = tuple[tuple[bytes, str, _Reader], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,6 @@ class Question:
     wanted: Wanted
     request: bytes
     _usual: "_Usual | None"
-    _parts: "_Parts"
 
     def decode(self, answer: bytes) -> list[tuple[ObjectId, str, Value]]:
         """(object, property, value) for all that was asked, in its order; raise `UnexpectedAnswerError`."""
@@ -69,7 +69,7 @@ class Question:
     def _decode(self, answer: bytes) -> list[tuple[ObjectId, str, Value]]:
         found: list[tuple[ObjectId, str, Value]] = []
         at = 0
-        for head, object_id, properties in self._parts:
+        for head, object_id, properties in _parts(self.wanted):
             at = _expect(answer, at, head)
             for tag, name, read in properties:
                 at = _expect(answer, at, tag)
@@ -92,22 +92,20 @@ class _Usual:
     Then all octets but the values' are known beforehand, and compared at once; the values are taken out at once, too.
     """
 
-    __slots__ = ("_expected", "_flags", "_known", "_names", "_values")
+    __slots__ = ("_expected", "_known", "_values", "_wanted")
 
-    def __init__(self, parts: "_Parts") -> None:
-        octets, known = bytearray(), bytearray()
-        layout, self._names, self._flags = ">", [], []
-        for head, object_id, properties in parts:
+    def __init__(self, wanted: Wanted) -> None:
+        self._wanted = wanted
+        octets, known, layout = bytearray(), bytearray(), ">"
+        for head, _, properties in _parts(wanted):
             octets += head
             layout += f"{len(head)}x"
-            for tag, name, read in properties:
+            for tag, _, read in properties:
                 before, code, size = _SHORTEST[read]
                 start = tag + bytes([_OPEN_VALUE]) + before
                 known += b"\xff" * (len(octets) + len(start) - len(known)) + bytes(size)
                 octets += start + bytes(size) + _CLOSE_VALUE
                 layout += f"{len(start)}x{code}x"
-                self._names.append((object_id, name))
-                self._flags.append(read is _flags)
             octets += _CLOSE_LIST
             layout += "x"
         known += b"\xff" * (len(octets) - len(known))
@@ -119,30 +117,33 @@ class _Usual:
         """As `Question.decode`; None where this answer is laid out in another way."""
         if len(answer) != self._values.size or int.from_bytes(answer, "big") & self._known != self._expected:
             return None
+        values = iter(self._values.unpack(answer))
         return [
-            (object_id, name, _FLAGS[value >> 4] if is_flags else value)
-            for (object_id, name), is_flags, value in zip(
-                self._names, self._flags, self._values.unpack(answer), strict=True
-            )
+            (object_id, name, _FLAGS[next(values) >> 4] if name == _STATUS_FLAGS else next(values))
+            for object_id, names in self._wanted
+            for name in names
         ]
 
 
 @lru_cache(maxsize=4096)
 def question(wanted: Wanted) -> Question:
     """Prepare a request; a poll asks the same again and again."""
-    parts = []
-    request = bytearray()
+    request, known = bytearray(), True
     for object_id, names in wanted:
-        head = _OBJECT + _packed(object_id) + _OPEN_LIST
         references, properties = _properties(object_id[0], names)
-        request += head + references + _CLOSE_LIST
-        parts.append((head, object_id, properties))
-    known = all(read in _SHORTEST for _, _, properties in parts for _, _, read in properties)
-    return Question(wanted, bytes(request), _Usual(tuple(parts)) if known else None, tuple(parts))
+        request += _OBJECT + _packed(object_id) + _OPEN_LIST + references + _CLOSE_LIST
+        known = known and all(read in _SHORTEST for _, _, read in properties)
+    return Question(wanted, bytes(request), _Usual(wanted) if known else None)
+
+
+def _parts(wanted: Wanted) -> Iterator[tuple[bytes, ObjectId, _Properties]]:
+    """What an answer consists of: the beginning of each object's part, the object, and its properties."""
+    for object_id, names in wanted:
+        yield _OBJECT + _packed(object_id) + _OPEN_LIST, object_id, _properties(object_id[0], names)[1]
 
 
 @lru_cache(maxsize=256)
-def _properties(object_type: str, names: tuple[str, ...]) -> tuple[bytes, tuple[tuple[bytes, str, _Reader], ...]]:
+def _properties(object_type: str, names: tuple[str, ...]) -> tuple[bytes, _Properties]:
     """How the properties are asked for, and for each what its part of the answer begins with, name, and reader."""
     numbers = [(int(PropertyIdentifier(name)), name) for name in names]
     readers = tuple((_context(2, number), name, _reader(object_type, name)) for number, name in numbers)
@@ -170,7 +171,7 @@ def _expect(answer: bytes, at: int, what: bytes) -> int:
 
 def _reader(object_type: str, name: str) -> _Reader:
     """How the value of a property is encoded by the standard; what we do not poll is left to the library."""
-    if name == "status-flags":
+    if name == _STATUS_FLAGS:
         return _flags
     if name != "present-value":
         return _unknown

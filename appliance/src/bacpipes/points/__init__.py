@@ -89,9 +89,12 @@ async def load_points(connection: Connection) -> list[Point]:
     cursor = await connection.execute(query("load_points"))
     devices: dict[int, Device] = {}
     points = []
+    texts: dict[str, str] = {}  # one object for what many points say alike
     async for row in cursor:
-        device = devices.setdefault(row[0], Device(*row[:DEVICE_COLUMNS]))
-        points.append(Point(row[DEVICE_COLUMNS], device, *row[DEVICE_COLUMNS + 1 :]))
+        device = devices.get(row[0]) or devices.setdefault(row[0], Device(*row[:DEVICE_COLUMNS]))
+        own = row[DEVICE_COLUMNS + 1 :]
+        point: list[Any] = [texts.setdefault(each, each) if type(each) is str else each for each in own]
+        points.append(Point(row[DEVICE_COLUMNS], device, *point))
     return points
 
 

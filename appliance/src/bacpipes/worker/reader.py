@@ -39,6 +39,7 @@ _SMALLEST_APDU = 480  # where the device's own limit is not known: what fits eve
 BUSY = "aborted"  # a device that aborts the read of a single point has too much to do; the point is not at fault
 PATIENCE = 9  # requests in a row without an answer, where one mute object is looked for (halving 63 points takes 7)
 
+ASKED = (VALUE, FLAGS)
 NO_FLAGS = (False, False, False, False)
 _MISSING: Any = object()
 
@@ -185,7 +186,7 @@ class DeviceReader:
         if len(points) == 1 or not self.read_multiple:
             return [await self._read_single(point) for point in points]
         try:
-            answers = await self._ask([(_object_id(point), (VALUE, FLAGS)) for point in points])
+            answers = await self._ask([((point.object_type, point.object_instance), ASKED) for point in points])
         except NoAnswerError as error:
             if not self._may_look_into(error):
                 return failures(points, error)
