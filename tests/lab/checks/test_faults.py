@@ -119,7 +119,7 @@ def _account(observed: Observed) -> str:
     rows = observed.admin(
         "SELECT r.point_id, p.interval_seconds AS interval, min(r.poll_cycle) AS first, max(r.poll_cycle) AS last, "
         "array_agg(r.poll_cycle) AS cycles FROM public.reading r JOIN public.point p ON p.id = r.point_id "
-        "WHERE p.enabled AND r.time >= {began} GROUP BY 1, 2",
+        "WHERE p.enabled AND NOT p.cov AND r.time >= {began} GROUP BY 1, 2",
         began=observed.began,
     )
     gaps = observed.admin(
