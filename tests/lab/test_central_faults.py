@@ -12,8 +12,7 @@ from dataclasses import dataclass
 import pytest
 
 from lab import fleet
-from lab.network import BRIDGES
-from lab.plan import LAN_BRIDGE, MACHINES, SITES
+from lab.plan import LAN, MACHINES, SITES
 from lab.shell import run, wait_until
 from test_fleet import _lab
 
@@ -51,8 +50,14 @@ class Fault:
 
 def killed(machine: str, service: str) -> Callable[[], object]:
     """kill -9 of a container's process, and not of the container: as the kernel would."""
-    pid = f"docker inspect -f '{{{{.State.Pid}}}}' bacpipes-{service}-1"
-    return lambda: fleet.ssh(machine, f"kill -9 $({pid})")
+
+    def happens() -> None:
+        pid = f"docker inspect -f '{{{{.State.Pid}}}}' bacpipes-{service}-1"
+        before = fleet.ssh(machine, pid)
+        fleet.ssh(machine, f"kill -9 {before}")
+        wait_until(f"{service} at {machine} is another process", lambda: fleet.ssh(machine, pid) not in ("0", before))
+
+    return happens
 
 
 def crashed(machine: str) -> Callable[[], object]:
@@ -62,8 +67,7 @@ def crashed(machine: str) -> Callable[[], object]:
 
 def cut() -> None:
     """Nothing passes between central and the sites. Bridged packets: no rule of this host's own traffic meets them."""
-    run("modprobe", "-q", "nf_tables_bridge", check=False)
-    rules = DRY.format(central=MACHINES["central"], lan="10.87.0.0/24")
+    rules = DRY.format(central=MACHINES["central"], lan=LAN)
     run("nft", "-f", "-", input=rules)
     time.sleep(CUT)  # the fault's length, not a wait for something
 
@@ -89,11 +93,12 @@ FAULTS = [
 
 @pytest.fixture(scope="module", autouse=True)
 def a_fleet() -> Iterator[None]:
-    assert LAN_BRIDGE in BRIDGES
-    _lab("up")
+    keep = "BACPIPES_LAB_KEEP" in os.environ  # by hand: the lab stands, and stays
+    if not keep:
+        _lab("up")
     yield
     whole()
-    if "BACPIPES_LAB_KEEP" not in os.environ:
+    if not keep:
         _lab("down")
 
 
