@@ -20,6 +20,12 @@ SITE = "duxton"
 _numbers = itertools.count(1)
 
 
+@pytest.fixture(autouse=True)
+def _logging_stays_the_tests_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command line that a test calls in this process must not take the logging of all others over."""
+    monkeypatch.setattr("bacpipes.log.configure", lambda *_: None)
+
+
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[EmbeddedPostgres]:
     """The server that all tests share; its database ``migrated`` is the template of theirs.

@@ -10,11 +10,13 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
+from structlog.testing import capture_logs
 
 from bacpipes import schema
 from bacpipes.embedded import EmbeddedPostgres, free_port
 from bacpipes.errors import ExitCode
 from bacpipes.exporter import health
+from bacpipes.exporter.app import create_app
 from bacpipes.exporter.reason import Reason
 from bacpipes.settings import Settings
 from bacpipes.tokens import Role
@@ -140,22 +142,12 @@ async def test_metrics_say_when_the_worker_is_away(settings: Settings) -> None:
         assert "bacpipes_worker_up 0.0\n" in (await http.get("/metrics")).text
 
 
-def test_failures_are_logged_when_they_begin_and_when_they_end(
-    settings: Settings, caplog: pytest.LogCaptureFixture
-) -> None:
-    from bacpipes import log
-    from bacpipes.exporter.app import create_app
-
-    log.configure("json", "info")
+def test_failures_are_logged_when_they_begin_and_when_they_end(settings: Settings) -> None:
     watcher = create_app(settings).state.health
-    with caplog.at_level("INFO", "bacpipes"):
-        import logging
-
-        logging.getLogger().addHandler(caplog.handler)
+    with capture_logs() as said:
         for reasons in ([Reason("disk", "Full.", "")], [Reason("disk", "Full.", "")], [], []):
             watcher.note(reasons)
-    assert sum("disk: failed" in str(record.msg) for record in caplog.records) == 1
-    assert sum("disk: recovered" in str(record.msg) for record in caplog.records) == 1
+    assert [line["event"] for line in said] == ["disk: failed", "disk: recovered"]
 
 
 def test_it_starts_without_the_database_and_recovers_by_itself(postgres: EmbeddedPostgres, settings: Settings) -> None:

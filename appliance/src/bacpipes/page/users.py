@@ -38,7 +38,7 @@ class _Users:
         """Show it."""
         with ui.element("section").classes("panel"):
             ui.label("People").classes("heading").props("role=heading aria-level=2")
-            self._table = ui.element("div").classes("scroll")
+            self._table = ui.element("div").classes("scroll").props('tabindex=0 role=region aria-label="People"')
             with ui.element("div").classes("form"):
                 name = ui.input("Name").props("autocomplete=off autocapitalize=none")
                 role = ui.select(ROLES, value="viewer", label="Role")
@@ -127,6 +127,7 @@ class _Tokens:
         with ui.element("section").classes("panel"):
             ui.label("API tokens").classes("heading").props("role=heading aria-level=2")
             self._table = ui.element("div").classes("scroll")
+            self._table.props('tabindex=0 role=region aria-label="API tokens"')
             with ui.element("div").classes("form"):
                 name = ui.input("Name of the program").props("autocomplete=off")
                 role = ui.select(ROLES, value="viewer", label="Role")

@@ -162,7 +162,8 @@ class WriteDialog:
 
 
 def _slot_table(taken: tuple[slots.Slot, ...], point: dict[str, Any]) -> None:
-    with ui.element("div").classes("scroll"), ui.element("table").classes("plain"):
+    around = ui.element("div").classes("scroll").props('tabindex=0 role=region aria-label="Priority array"')
+    with around, ui.element("table").classes("plain"):
         with ui.element("thead"), ui.element("tr"):
             for title in ("Priority", "Value", "Held by"):
                 with ui.element("th").props("scope=col"):
