@@ -31,6 +31,7 @@ COLUMNS: list[dict[str, Any]] = [
     {"field": "interval", "headerName": "Interval s", "width": 100},
     {"field": "enabled", "headerName": "Enabled", **BOOLEAN},
     {"field": "writable", "headerName": "Writable", **BOOLEAN},
+    {"field": "cov", "headerName": "COV", **BOOLEAN},
     {"field": "min", "headerName": "Min", "width": 80},
     {"field": "max", "headerName": "Max", "width": 80},
     {"field": "topic", "headerName": "Topic", "width": 360},
