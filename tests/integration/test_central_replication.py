@@ -8,13 +8,15 @@ from tempfile import TemporaryDirectory
 import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
+from psycopg.rows import dict_row
 
 from bacpipes import migrate
 from bacpipes.central import migrate as central_migrate
 from bacpipes.central import replication, subscriptions
-from bacpipes.database import Connection, connect
+from bacpipes.database import Connection, connect, query
 from bacpipes.embedded import EmbeddedPostgres
 from bacpipes.errors import BacpipesError
+from bacpipes.page import lanes
 from bacpipes.reading import Batch, Gap, Reading, to_datetime
 from bacpipes.settings import Settings
 from bacpipes.worker import log_store
@@ -133,6 +135,7 @@ async def test_a_lost_slot_is_made_anew(
     await replication.subscribe(site, central, "duxton", url)
     await commit(site, 1.0)
     await values_at(central_url, [1.0])
+    assert await told_by_the_dashboard(site) == ("replicating", [])
     await central.execute('ALTER SUBSCRIPTION "site_duxton" DISABLE')
     await commit(site, 2.0)
     for _ in range(20):  # more WAL than the bound allows
@@ -140,9 +143,21 @@ async def test_a_lost_slot_is_made_anew(
         await site.execute("SELECT pg_switch_wal()")
     await site.execute("CHECKPOINT")
     assert execute(url, "SELECT wal_status FROM pg_replication_slots") == [("lost",)]
+    given_up = (
+        "Central does not fetch this site's log: its slot site_duxton is given up (central fills in from history)."
+    )
+    assert await told_by_the_dashboard(site) == ("not replicating", [given_up])
     assert await replication.subscribe(site, central, "duxton", url) == replication.Subscribed("made", hole=True)
     await commit(site, 3.0)
     await values_at(central_url, [1.0, 3.0])  # the comparison brings what lies in between
+
+
+async def told_by_the_dashboard(site: Connection) -> tuple[str, list[str]]:
+    """The tile of central and its findings, from the server's own slots."""
+    worker = {"central": {"ships": False, "reason": None, "waiting": None, "oldest": None}}
+    async with site.cursor(row_factory=dict_row) as cursor:
+        slots = await (await cursor.execute(query("page_replication"))).fetchall()
+    return lanes.central_tile(worker, slots).value, [one.text for one in lanes.central_findings(worker, slots)]
 
 
 async def kept(central_url: str, **urls: str) -> list[tuple[str, str]]:

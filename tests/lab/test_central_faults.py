@@ -67,8 +67,10 @@ def crashed(machine: str) -> Callable[[], object]:
 
 def cut() -> None:
     """Nothing passes between central and the sites. Bridged packets: no rule of this host's own traffic meets them."""
-    rules = DRY.format(central=MACHINES["central"], lan=LAN)
-    run("nft", "-f", "-", input=rules)
+    reach = f"timeout 3 bash -c '</dev/tcp/{MACHINES['klcc']}/8883' && echo open"
+    assert fleet.ssh("central", reach, check=False) == "open"
+    run("nft", "-f", "-", input=DRY.format(central=MACHINES["central"], lan=LAN))
+    assert fleet.ssh("central", reach, check=False) == "", "the cut cuts nothing"
     time.sleep(CUT)  # the fault's length, not a wait for something
 
 
