@@ -46,7 +46,7 @@ test: $(READY) $(FLEET)  ## everything that CI runs; installs Debian packages wh
 
 test-appliance: $(READY) $(FLEET)  ## the appliance's tests and the controller's, without containers
 	@$(BIN)/python tests/setup_host.py packages
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -n auto --dist loadfile $(ARGS)
 
 test-lab: $(FLEET)  ## the lab from nothing, onboarding twice, verification with kill and reboot, offboarding (root)
 	@$(PYTHON) tests/setup_host.py lab-tests
