@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from site_inventory import check_sites
+from site_inventory import check_centrals, check_sites
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "inventory" / "example"
@@ -35,6 +35,14 @@ def check(inventory: Inventory, *targets: str, **options: Any) -> dict[str, Any]
 def errors(inventory: Inventory, host: str = "macau", **options: Any) -> list[str]:
     found: list[str] = check(inventory, **options)[host]["errors"]
     return found
+
+
+def central_errors(inventory: Inventory, **options: Any) -> list[str]:
+    """What is told of central when its own playbook is run."""
+    sites = [host for host in inventory if host not in NO_SITES]
+    found = check_centrals(inventory, ["central"], ["central"], sites=sites, **options)
+    told: list[str] = found["central"]["errors"]
+    return told
 
 
 def put(inventory: Inventory, path: str, value: Any, host: str = "macau") -> None:

@@ -20,13 +20,14 @@ def test_the_example_is_good(inventory: Inventory) -> None:
     }
 
 
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIExampleExampleExampleExampleExampleExampleKey3 eve@example"
 WRONG = [
     # what, value, the words of the one message
     ("site.id", "Macau", "site.id Macau is no slug. Use 1 to 63 of a-z"),
     ("site.id", 7, "site.id 7 is a whole number, not a text. Put it in quotes: '7'."),
     ("site.id", False, "site.id False is true or false, not a text. Put it in quotes"),
     ("site.id", None, "site.id is empty. Write a value"),
-    ("site.id", "", "site.id  is blank. Write a value"),
+    ("site.id", "", "site.id is blank. Write a value"),
     ("site.id", ["macau"], "site.id ['macau'] is a list, not a text. Write a text."),
     ("site.id", "_macau", "site.id _macau begins or ends with - or _, and the container's name is made from it"),
     ("site.time_zone", "Macau", "site.time_zone Macau is no IANA time zone; did you mean Asia/Macau? Write one"),
@@ -75,6 +76,15 @@ WRONG = [
     ("site.points.file", "/etc/passwd", "site.points.file /etc/passwd is not a .csv file relative to the inventory"),
     ("site.points.file", "x" * 5000 + ".csv", "does not exist"),
     ("site.points.owner", "pages", "site.points.owner pages is not known; did you mean page?"),
+    ("site.name", "Macau\nTerminal", "site.name Macau Terminal has a line break or another control character. Write"),
+    ("site.container.host", None, "site.container.host is missing, and backend proxmox needs it"),
+    ("site.container.template", "/var/lib/root.tar", "is nothing that backend proxmox makes one from. Write a volume"),
+    ("site.lan.nameservers", ["127.0.0.53"], "site.lan.nameservers[0] 127.0.0.53 is the machine itself"),
+    ("site.lan.nameservers", ["10.0.60.21"], "site.lan.nameservers[0] 10.0.60.21 is the machine itself"),
+    ("site.lan.clients", ["10.0.0.0/8", "10.0.60.0/24"], "[1] 10.0.60.0/24 overlaps 10.0.0.0/8 of the same list."),
+    ("site.lan.clients", ["10.0.60.0/24", "10.0.0.0/8"], "[1] 10.0.0.0/8 overlaps 10.0.60.0/24 of the same list."),
+    ("site.history", None, "site.history is empty. Indent its keys below it, or remove the line."),
+    ("site.writes.priority_floor", 6, "site.writes.priority_floor 6 is the priority of minimum on and off times"),
     ("site.container", "lxc", "site.container lxc is a text, not a dictionary"),
     ("site.history", [], "site.history [] is a list, not a dictionary"),
     ("site.histroy", {"retention_days": 3}, "site.histroy is not known; did you mean history?"),
@@ -85,12 +95,29 @@ WRONG = [
     ("fleet.ssh_keys", ["-----BEGIN OPENSSH PRIVATE KEY-----"], "fleet.ssh_keys[0] is no public ssh key"),
     ("fleet.proxmox", {}, "fleet.proxmox is missing, and backend proxmox needs it"),
     ("fleet.proxmox.api_hst", "pve", "fleet.proxmox.api_hst is not known; did you mean api_host?"),
+    ("site", None, "site is empty. Indent its keys below it."),
+    ("fleet.users", [{"name": "root", "ssh_keys": [KEY]}], "fleet.users[0].name root is no person. Root's keys are"),
+    ("fleet.users", [{"name": "Eve B", "ssh_keys": [KEY]}], "fleet.users[0].name Eve B is no name of an account"),
+    ("fleet.users", [{"name": "eve", "ssh_keys": [KEY]}] * 2, "fleet.users[1].name eve stands there twice"),
+    ("fleet.users", [{"name": "eve", "ssh_keys": []}], "fleet.users[0].ssh_keys is an empty list. Nobody logs in"),
+    ("fleet.users", [{"name": "eve", "ssh_keys": ["AAAA"]}], "fleet.users[0].ssh_keys[0] is no public ssh key"),
+    ("fleet.images", {"mosquitto": "eclipse-mosquitto"}, "fleet.images.mosquitto eclipse-mosquitto is no image's name"),
+    ("fleet.images", {"emqx": "emqx/emqx:latest"}, "fleet.images.emqx emqx/emqx:latest is no image's name with its"),
+    ("fleet.images", {"emqx": f"emqx:5.8.9@sha256:{'0' * 64}", "source": "ship"}, "has a digest, which an image"),
+    ("fleet.docker_host", "localhost:2375", "fleet.docker_host localhost:2375 is no address of a Docker engine. Write"),
+    ("fleet.pki_folder", "pki", "fleet.pki_folder pki is no absolute path. Write the controller's folder from / on."),
+    ("fleet.proxmox.api_host", "https://pve:8006", "fleet.proxmox.api_host https://pve:8006 is neither a name nor an"),
+    ("fleet.proxmox.api_port", 0, "fleet.proxmox.api_port 0 is not from 1 to 65535"),
+    ("fleet.proxmox.api_user", "ansible", "fleet.proxmox.api_user ansible names no realm. Write it as ansible@pve"),
+    ("fleet.site", {"id": "macau"}, "fleet.site.id can't be shared. Every site has its own"),
+    ("fleet.site", {"lan": {"address": "10.0.0.2/24"}}, "fleet.site.lan.address can't be shared. Every site has"),
     ("fleet.users", [{"name": "eve"}], "fleet.users[0].ssh_keys is missing"),
     ("fleet.site", {"lan": {"bridg": "br0"}}, "fleet.site.lan.bridg is not known; did you mean bridge?"),
     ("mqtt_broker_engin", "emqx", "mqtt_broker_engin is no variable of the role mqtt_broker; did you mean"),
     ("site_reachabilty", True, "site_reachabilty is no variable of the role site; did you mean site_reachability?"),
     ("sites", [], "sites is not known; did you mean site?"),
     ("vault_pki_ca_pasphrase", "x", "vault_pki_ca_pasphrase is not known; did you mean vault_pki_ca_passphrase?"),
+    ("vault_pki_ca_passphrase", "a" * 15, "vault_pki_ca_passphrase has fewer than 16 characters. Write a longer one"),
     ("vault_pki_ca_passphrase", "", "vault_pki_ca_passphrase is missing, and the certificate authority needs it"),
 ]  # fmt: skip
 
@@ -167,9 +194,9 @@ def test_lxc_has_no_numbers(inventory: Inventory) -> None:
     put(inventory, "site.container.id", 1201, host="klcc")
     put(inventory, "site.container.host", "lcx1", host="klcc")
     assert errors(inventory, "klcc") == [
+        "klcc: site.container.id says nothing to backend lxc. Remove it, or write backend proxmox.",
         "klcc: site.container.host lcx1 is no host of the inventory; did you mean lxc1? Add it to"
         " hosts.yml, outside the group sites.",
-        "klcc: site.container.id says nothing to backend lxc. Remove it, or write backend proxmox.",
     ]
 
 
@@ -225,6 +252,26 @@ def test_what_cannot_be_evaluated_is_named(inventory: Inventory) -> None:
     assert "macau: site.lan.gateway can't be read ('office_router' is undefined). Correct what it refers to." in errors(
         inventory
     )
+
+
+def test_a_vault_that_cannot_be_opened_is_not_a_secret_that_is_missing(inventory: Inventory) -> None:
+    class Locked:
+        def __str__(self) -> str:
+            raise RuntimeError("Decryption failed: correct horse")
+
+    put(inventory, "vault_pki_ca_passphrase", Locked())
+    (told,) = errors(inventory)
+    assert told.startswith(
+        "macau: vault_pki_ca_passphrase can't be read: the vault's password is another. Give the one"
+    )
+
+
+def test_an_empty_key_hides_nothing_that_the_fleet_shares(inventory: Inventory) -> None:
+    put(inventory, "fleet.site", {"central": {"host": "central"}})
+    put(inventory, "site.central", {"host": None})
+    assert errors(inventory) == [
+        "macau: site.central.host is empty, and hides what fleet.site says. Remove the line, or write a value."
+    ]
 
 
 def test_no_secret_is_ever_shown(inventory: Inventory) -> None:

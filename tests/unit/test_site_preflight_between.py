@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from site_inventories import Inventory, check, errors, example, put
+from site_inventories import Inventory, central_errors, check, drop, errors, example, put
 
 
 @pytest.fixture
@@ -112,3 +112,89 @@ def test_replication_keeps_some_log_and_only_it_has_an_address(inventory: Invent
     put(inventory, "site.central.complete", "ship")
     (told,) = errors(inventory)
     assert "site.central.address macau.vpn.example says how central dials the site" in told
+
+
+def test_a_container_is_not_made_on_a_machine_of_the_fleet(inventory: Inventory) -> None:
+    put(inventory, "site.container.host", "macau", "klcc")
+    assert "klcc: site.container.host macau is itself a machine that BacPipes runs on. Name the host that" in str(
+        errors(inventory, "klcc")
+    )
+
+
+def test_a_site_and_central_are_two(inventory: Inventory) -> None:
+    put(inventory, "central.id", "macau", "central")
+    assert "macau: site.id macau is also that of central. Every site has its own." in errors(inventory)
+    assert "central: central.id macau is also that of macau. Every site has its own." in central_errors(inventory)
+
+
+def test_a_host_is_in_one_group(inventory: Inventory) -> None:
+    (told,) = errors(inventory, centrals=["central", "macau"])
+    assert told.startswith("macau: hosts.yml has it in both groups, sites and centrals.")
+
+
+def test_a_site_is_where_central_lets_sites_in(inventory: Inventory) -> None:
+    put(inventory, "central.lan.sites", ["10.0.61.0/24"], "central")
+    found = check(inventory)
+    assert (
+        "site.lan.address 10.0.60.21/24 is in none of the networks of central.lan.sites"
+        in found["macau"]["warnings"][0]
+    )
+    assert not found["klcc"]["warnings"]
+
+
+def test_a_site_has_not_the_address_at_which_it_would_look_for_central(inventory: Inventory) -> None:
+    put(inventory, "central.address", "10.0.60.21", "central")
+    assert errors(inventory) == [
+        "macau: site.lan.address 10.0.60.21/24 is also the address of central. Give each its own address."
+    ]
+
+
+CENTRAL = [
+    ("central", None, "central is empty"),
+    ("central.adress", "x", "central.adress is not known; did you mean address?"),
+    ("central.id", "Central", "central.id Central is no slug"),
+    ("central.address", "central:8883", "central.address central:8883 is neither a name nor an IPv4 address"),
+    ("central.address", "10.0.50", "central.address 10.0.50 is neither a name nor an IPv4 address"),
+    ("central.address", None, "central.address is empty. Write a value, or remove the line."),
+    ("central.dials_from", "central", "central.dials_from central is no IPv4 address"),
+    ("central.lan.address", "10.0.50.10", "central.lan.address 10.0.50.10 is no IPv4 address with prefix length"),
+    ("central.lan.sites", ["10.0.60.5/24"], "central.lan.sites[0] 10.0.60.5/24 is an address, not a network"),
+    ("central.lan.sites", "10.0.60.0/24", "central.lan.sites 10.0.60.0/24 is a text, not a list"),
+    ("central.broker", {"engine": "hive"}, "central.broker.engine hive is not known"),
+    ("central.broker", {"memory": "1 GB"}, "central.broker.memory 1 GB is no size. Write one as 512m or 1g."),
+    ("central.database", {"memory": 100}, "central.database.memory 100 is not from 256"),
+    ("central.history", {"retention_days": -1}, "central.history.retention_days -1 is not from 0"),
+    ("central.container", {"backend": "lxc"}, "central.container.host is missing, and backend lxc needs it"),
+    (
+        "central.container",
+        {"backend": "lxc", "host": "lxc1"},
+        "central.container.disk is missing, and a container needs",
+    ),
+    ("central.container", {"backend": "lxc", "memory": 2048}, "central.container.memory 2048 MiB are too few"),
+    ("central.container", {"backend": "lxc", "template": "local:x"}, "is nothing that backend lxc makes one from"),
+    ("central.container", {"backend": "proxmox"}, "central.container.backend proxmox is not known"),
+    ("ansible_host", "10.0.50.11", "ansible_host 10.0.50.11 is not the central.lan.address 10.0.50.10/24"),
+    ("central_memroy", "1g", "central_memroy is no variable of the role central; did you mean central_memory?"),
+]
+
+
+@pytest.mark.parametrize(("path", "value", "words"), CENTRAL)
+def test_what_is_wrong_with_central_is_named(inventory: Inventory, path: str, value: Any, words: str) -> None:
+    assert central_errors(inventory) == []
+    put(inventory, path, value, "central")
+    found = central_errors(inventory)
+    assert any(words in told for told in found), found
+    assert all(told.startswith("central: ") for told in found)
+    assert any(words in told for told in check(inventory, "macau")["central"]["errors"]), "a site reports to it"
+
+
+@pytest.mark.parametrize("path", ["central", "central.id", "central.lan", "central.lan.address", "central.container"])
+def test_what_central_lacks_is_named(inventory: Inventory, path: str) -> None:
+    drop(inventory, path, "central")
+    assert any(told.startswith(f"central: {path} is missing. ") for told in central_errors(inventory))
+
+
+def test_centrals_secrets_are_looked_for_when_it_is_played(inventory: Inventory) -> None:
+    drop(inventory, "vault_pki_ca_passphrase", "central")
+    assert any("vault_pki_ca_passphrase is missing" in told for told in central_errors(inventory))
+    assert "central" not in check(inventory, "macau")

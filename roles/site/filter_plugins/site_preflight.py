@@ -9,11 +9,16 @@ from typing import Any
 # changed sentence would be a new image for every site.)
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "module_utils"))
 
-from site_inventory import check_sites
+from site_inventory import check_centrals, check_sites
+from site_inventory.selection import check_selection
 
 
 class FilterModule:
     """What Ansible looks for."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
-        return {"site_preflight": check_sites}
+        return {
+            "site_preflight": check_sites,
+            "site_central_preflight": check_centrals,
+            "site_selection_problems": check_selection,
+        }

@@ -4,7 +4,7 @@ import ipaddress
 import re
 from collections.abc import Iterable
 
-from .entry import Site
+from .entry import Entry
 from .ipv4 import not_a_machine, parse_address
 from .report import Report, shown
 
@@ -14,7 +14,7 @@ INTERFACE = {
 }
 
 
-def check_interface(site: Site, part: str, report: Report) -> None:
+def check_interface(site: Entry, part: str, report: Report) -> None:
     path = f"{part}.address"
     for key, pattern in INTERFACE.items():
         name = site.get(f"{part}.{key}")
@@ -31,33 +31,39 @@ def check_interface(site: Site, part: str, report: Report) -> None:
         report.error(site.where(path), f"is {role}, no machine's", "Give a free address of that network.")
 
 
-def check_gateway(site: Site, report: Report) -> None:
+def check_gateway(site: Entry, report: Report) -> None:
     text, lan = site.get("lan.gateway"), site.interface("lan.address")
     if text is None:
         if site.made_by_us:
-            report.error("site.lan.gateway", "is missing", "Give the router of the network of site.lan.address.")
+            remedy = f"Give the router of the network of {site.name('lan.address')}."
+            report.error(site.name("lan.gateway"), "is missing", remedy)
         return
     gateway = parse_address(text)
     if gateway is None:
         report.error(site.where("lan.gateway"), "is no IPv4 address", "Write one as 10.0.60.1.")
     elif lan is not None and gateway not in lan.network:
-        what = f"is not in {lan.network} (site.lan.address)"
+        what = f"is not in {lan.network} ({site.name('lan.address')})"
         report.error(site.where("lan.gateway"), what, "Give a gateway of that network.")
     elif lan is not None and gateway == lan.ip:
-        report.error(site.where("lan.gateway"), "is the site's own address", "Give that of the router.")
+        report.error(site.where("lan.gateway"), f"is the {site.kind}'s own address", "Give that of the router.")
     elif lan is not None and (role := not_a_machine(gateway, lan.network)):
         report.error(site.where("lan.gateway"), f"is {role}, no machine's", "Give that of the router.")
 
 
-def check_lists(site: Site, report: Report) -> None:
+def check_lists(site: Entry, report: Report) -> None:
     for n, text in enumerate(site.get("lan.nameservers") or []):
-        if parse_address(text) is None:
-            where = f"site.lan.nameservers[{n}] {shown(text)}"
+        where = f"{site.name('lan.nameservers')}[{n}] {shown(text)}"
+        address, lan = parse_address(text), site.interface("lan.address")
+        if address is None:
             report.error(where, "is no IPv4 address", "Write one as 10.0.60.1; names can't be looked up yet.")
-    check_network_list("site.lan.clients", site.get("lan.clients") or [], report)
+        elif address.is_loopback or (lan is not None and address == lan.ip):
+            report.error(where, "is the machine itself, which answers no names", "Give that of a DNS server.")
+    for key in ("lan.clients", "lan.sites"):
+        check_network_list(site.name(key), site.get(key) or [], report)
 
 
 def check_network_list(path: str, networks: Iterable[str], report: Report) -> None:
+    seen: list[ipaddress.IPv4Network | ipaddress.IPv6Network] = []
     for n, text in enumerate(networks):
         where = f"{path}[{n}] {shown(text)}"
         try:
@@ -69,9 +75,18 @@ def check_network_list(path: str, networks: Iterable[str], report: Report) -> No
             report.error(where, "is the whole world", "Name the networks that need it.")
         elif str(network.network_address) != text.partition("/")[0]:
             report.error(where, "is an address, not a network", f"Write {network}, or the address with /32.")
+        for other in (other for other in seen if _overlap(other, network)):
+            report.error(where, f"overlaps {other} of the same list", "Write the larger one only.")
+        seen.append(network)
 
 
-def check_two_networks(site: Site, report: Report) -> None:
+def _overlap(
+    one: ipaddress.IPv4Network | ipaddress.IPv6Network, other: ipaddress.IPv4Network | ipaddress.IPv6Network
+) -> bool:
+    return one.network_address in other or other.network_address in one
+
+
+def check_two_networks(site: Entry, report: Report) -> None:
     lan, bacnet = site.interface("lan.address"), site.interface("bacnet.address")
     if lan is None or bacnet is None:
         return
@@ -87,14 +102,15 @@ def check_two_networks(site: Site, report: Report) -> None:
         report.error(site.where("bacnet.address"), what, "Separate them; the machine can't tell them apart.")
 
 
-def check_ansible_host(site: Site, report: Report) -> None:
+def check_ansible_host(site: Entry, report: Report) -> None:
     """Any way by ssh will do; an address of the site's own networks that is not the site's is a mistake."""
     text = site.variables.get("ansible_host")
     address, lan, bacnet = parse_address(text), site.interface("lan.address"), site.interface("bacnet.address")
     if address is None or lan is None or address == lan.ip:
         return
     if address in lan.network:
-        report.error(f"ansible_host {address}", f"is not the site.lan.address {lan}", f"Write {lan.ip} in both places.")
+        what = f"is not the {site.name('lan.address')} {lan}"
+        report.error(f"ansible_host {address}", what, f"Write {lan.ip} in both places.")
     elif bacnet is not None and address in bacnet.network:
         what = "is in the controllers' network, from which ssh is not let in"
         report.error(f"ansible_host {address}", what, f"Write {lan.ip} (site.lan.address).")

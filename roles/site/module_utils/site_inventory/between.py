@@ -1,15 +1,15 @@
-"""What two sites must not share."""
+"""What two sites, or a site and central, must not share."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from .entry import Site
+from .entry import Entry
 from .report import Report, listed, shown
 from .variables import Variables, read_variable
 
 
-def check_between(sites: Mapping[str, Site], hostvars: Mapping[str, Variables], reports: Mapping[str, Report]) -> None:
+def check_between(sites: Mapping[str, Entry], hostvars: Mapping[str, Variables], reports: Mapping[str, Report]) -> None:
     """What two sites must not share; told to those hosts that are being worked on."""
     for path, key, remedy in (
         ("id", lambda site: site.get("id"), "Every site has its own."),
@@ -42,17 +42,17 @@ def _shared(keys: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
             yield host, [other for other in group if other != host]
 
 
-def _container_key(site: Site) -> Any:
+def _container_key(site: Entry) -> Any:
     return site.get("container.id") if site.get("container.backend") == "proxmox" else None
 
 
-def _container_name(site: Site) -> Any:
+def _container_name(site: Entry) -> Any:
     """The role lxc_container knows it by its host name, which has no underscores."""
     name, host = site.get("id"), site.get("container.host")
     return (host, name.replace("_", "-")) if site.made_by_us and name else None
 
 
-def _lan_key(site: Site) -> Any:
+def _lan_key(site: Entry) -> Any:
     """Two buildings may use the same numbers as long as neither site is reached by them."""
     lan = site.interface("lan.address")
     if lan is None:
@@ -61,10 +61,10 @@ def _lan_key(site: Site) -> Any:
     return str(lan.ip) if reached is None or reached == str(lan.ip) else None
 
 
-def _wire_key(path: str) -> Callable[[Site], Any]:
+def _wire_key(path: str) -> Callable[[Entry], Any]:
     """Two sites share a wire where one host has both on the same bridge."""
 
-    def key(site: Site) -> Any:
+    def key(site: Entry) -> Any:
         value, host, bridge = site.get(path), site.get("container.host"), site.get(path.partition(".")[0] + ".bridge")
         if not site.made_by_us or None in (value, host, bridge):
             return None

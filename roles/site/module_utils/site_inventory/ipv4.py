@@ -1,9 +1,10 @@
-"""IPv4 addresses as texts of an inventory."""
+"""Addresses as texts of an inventory."""
 
 import ipaddress
 import re
 from typing import Any
 
+HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")  # a name or an address
 WITH_PREFIX = re.compile(r"[0-9.]+/[0-9]{1,2}")
 
 
@@ -17,6 +18,13 @@ def parse_interface(text: Any) -> ipaddress.IPv4Interface | None:
 def parse_address(text: Any) -> ipaddress.IPv4Address | None:
     try:
         return ipaddress.IPv4Address(text) if isinstance(text, str) else None
+    except ValueError:
+        return None
+
+
+def parse_network(text: Any) -> ipaddress.IPv4Network | None:
+    try:
+        return ipaddress.IPv4Network(text) if isinstance(text, str) else None
     except ValueError:
         return None
 

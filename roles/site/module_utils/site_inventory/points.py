@@ -4,14 +4,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from .entry import Site
+from .entry import Entry
 from .ipv4 import parse_address
 from .report import Report
 
 POINT_PROBLEMS = 20  # lines of one points file that are shown; the rest are counted
 
 
-def check_points(site: Site, report: Report) -> Any:
+def check_points(site: Entry, report: Report) -> Any:
     """The points file, read by the appliance's own reader; None where there is none that can be used."""
     text, folder = site.get("points.file"), site.variables.get("inventory_dir")
     if text is None or not isinstance(folder, str) or site.get("id") is None:
@@ -37,7 +37,7 @@ def _is_file(path: Path) -> bool:
         return False
 
 
-def _read_points(site: Site, path: Path, say: Callable[[str, str, str], None], report: Report) -> Any:
+def _read_points(site: Entry, path: Path, say: Callable[[str, str, str], None], report: Report) -> Any:
     try:
         from bacpipes.errors import InputError
         from bacpipes.points.csv_file import read_points
@@ -50,7 +50,7 @@ def _read_points(site: Site, path: Path, say: Callable[[str, str, str], None], r
         with path.open("rb") as stream:
             file = read_points(stream, site.get("points.file"), site.get("id"))
     except (InputError, OSError) as error:
-        say(where, f"can't be used: {' '.join(str(error).split())}", "Correct the file.")
+        say(where, f"can't be used: {' '.join(str(error).split()).rstrip('.')}", "Correct the file.")
         return None
     for problem in [p for p in file.problems.kept if not p.warning][:POINT_PROBLEMS]:
         where_line = f"site.points.file {file.where(problem.line)}"
@@ -68,7 +68,7 @@ def polled(file: Any) -> Iterator[Any]:
     return (row for row in file.rows if row.equipment and row.enabled is not False)
 
 
-def check_devices(site: Site, file: Any, report: Report) -> None:
+def check_devices(site: Entry, file: Any, report: Report) -> None:
     """We are a device among those of the points file: neither our number nor our address may be there."""
     bacnet = site.interface("bacnet.address")
     if file is None:

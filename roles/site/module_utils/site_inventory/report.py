@@ -16,6 +16,7 @@ class Report:
     errors: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     disk: int = FIXED_DISK
+    unread: set[str] = field(default_factory=set)  # variables of which has been said that they can't be read
 
     def error(self, where: str, what: str, remedy: str) -> None:
         """``where`` is the variable, with its value if that helps."""

@@ -18,7 +18,8 @@ def typed_top(
         return None
     value = variables[name]
     if not isinstance(value, dict):
-        report.error(f"{name} {shown(value)}", f"is {kind(value)}, not a dictionary", "Indent its keys below it.")
+        what = "is empty" if value is None else f"is {kind(value)}, not a dictionary"
+        report.error(f"{name} {shown(value)}".removesuffix(" None"), what, "Indent its keys below it.")
         return {}
     return typed(options, value, name, report, complete)
 
@@ -40,11 +41,13 @@ def typed(options: Spec, value: Mapping[Any, Any], path: str, report: Report, co
 def _typed_value(spec: Spec, value: Any, where: str, report: Report, complete: bool) -> Any:
     """The value if it fits, else None and a message."""
     if value is None:
-        if spec.get("required") or spec.get("default") is not None:
+        if "options" in spec:  # the playbooks would find nothing where they look for its keys
+            report.error(where, "is empty", "Indent its keys below it, or remove the line.")
+        elif spec.get("required") or spec.get("default") is not None:
             report.error(where, "is empty", "Write a value, or leave the line out for the default, if it has one.")
         return None
     if complaint := _complaint(spec, value):
-        report.error(f"{where} {shown(value)}", *complaint)
+        report.error(f"{where} {shown(value)}".rstrip(), *complaint)
         return None
     if spec["type"] == "dict" and "options" in spec:
         return typed(spec["options"], value, where, report, complete)

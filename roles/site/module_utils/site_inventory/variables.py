@@ -27,6 +27,8 @@ def _plain(value: Any, path: str, report: Report, depth: int) -> Any:
     if isinstance(value, list | tuple) and depth < 20:
         items = ((n, _inner(value, n, f"{path}[{n}]", report, depth)) for n in range(len(value)))
         return [item for _, item in items if item is not ABSENT]
+    if value is not None and not isinstance(value, str | int | float):
+        str(value)  # what stands for a template or a vault that can't be read raises here
     return value
 
 
@@ -39,7 +41,12 @@ def _inner(parent: Any, key: Any, path: str, report: Report, depth: int) -> Any:
 
 
 def _unreadable(path: str, error: Exception, report: Report) -> None:
-    reason = " ".join(str(error).split()) if not path.startswith("vault_") else "is the vault's password right?"
+    report.unread.add(path)
+    if path.startswith("vault_"):  # nothing of a secret may be in a sentence
+        remedy = "Give the one that it was encrypted with: --ask-vault-pass, or --vault-password-file."
+        report.error(path, "can't be read: the vault's password is another", remedy)
+        return
+    reason = " ".join(str(error).split())
     report.error(path, f"can't be read ({reason})", "Correct what it refers to.")
 
 

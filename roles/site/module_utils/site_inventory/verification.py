@@ -3,12 +3,12 @@
 from math import isfinite
 from typing import Any
 
-from .entry import Site
+from .entry import Entry
 from .report import Report, did_you_mean
 from .typed import kind, type_name
 
 
-def check_verify(site: Site, file: Any, report: Report) -> None:
+def check_verify(site: Entry, file: Any, report: Report) -> None:
     name, value = site.get("verify.write_point"), site.get("verify.value")
     if name is None:
         if value is not None:
@@ -31,7 +31,7 @@ def check_verify(site: Site, file: Any, report: Report) -> None:
     _check_write(site, row, value, report)
 
 
-def _check_write(site: Site, row: Any, value: Any, report: Report) -> None:
+def _check_write(site: Entry, row: Any, value: Any, report: Report) -> None:
     where = site.where("verify.write_point")
     if not row.writable or row.tags[2] != "sp" or row.enabled is False:
         what = f"is no writable, enabled setpoint (line {row.line} of {site.get('points.file')})"
