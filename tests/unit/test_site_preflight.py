@@ -99,7 +99,7 @@ WRONG = [
     ("fleet.users", [{"name": "root", "ssh_keys": [KEY]}], "fleet.users[0].name root is no person. Root's keys are"),
     ("fleet.users", [{"name": "Eve B", "ssh_keys": [KEY]}], "fleet.users[0].name Eve B is no name of an account"),
     ("fleet.users", [{"name": "eve", "ssh_keys": [KEY]}] * 2, "fleet.users[1].name eve stands there twice"),
-    ("fleet.users", [{"name": "eve", "ssh_keys": []}], "fleet.users[0].ssh_keys is an empty list. Nobody logs in"),
+    ("fleet.users", [{"name": "eve", "ssh_keys": []}], "fleet.users[0].ssh_keys is missing or empty. Nobody logs"),
     ("fleet.users", [{"name": "eve", "ssh_keys": ["AAAA"]}], "fleet.users[0].ssh_keys[0] is no public ssh key"),
     ("fleet.images", {"mosquitto": "eclipse-mosquitto"}, "fleet.images.mosquitto eclipse-mosquitto is no image's name"),
     ("fleet.images", {"emqx": "emqx/emqx:latest"}, "fleet.images.emqx emqx/emqx:latest is no image's name with its"),
@@ -111,7 +111,7 @@ WRONG = [
     ("fleet.proxmox.api_user", "ansible", "fleet.proxmox.api_user ansible names no realm. Write it as ansible@pve"),
     ("fleet.site", {"id": "macau"}, "fleet.site.id can't be shared. Every site has its own"),
     ("fleet.site", {"lan": {"address": "10.0.0.2/24"}}, "fleet.site.lan.address can't be shared. Every site has"),
-    ("fleet.users", [{"name": "eve"}], "fleet.users[0].ssh_keys is missing"),
+    ("fleet.users", [{"name": "eve"}], "fleet.users[0].ssh_keys is missing or empty. Nobody logs in"),
     ("fleet.site", {"lan": {"bridg": "br0"}}, "fleet.site.lan.bridg is not known; did you mean bridge?"),
     ("mqtt_broker_engin", "emqx", "mqtt_broker_engin is no variable of the role mqtt_broker; did you mean"),
     ("site_reachabilty", True, "site_reachabilty is no variable of the role site; did you mean site_reachability?"),
@@ -252,6 +252,11 @@ def test_what_cannot_be_evaluated_is_named(inventory: Inventory) -> None:
     assert "macau: site.lan.gateway can't be read ('office_router' is undefined). Correct what it refers to." in errors(
         inventory
     )
+
+
+def test_a_person_who_leaves_needs_no_key(inventory: Inventory) -> None:
+    put(inventory, "fleet.users", [{"name": "eve", "state": "absent"}])
+    assert errors(inventory) == []
 
 
 def test_a_vault_that_cannot_be_opened_is_not_a_secret_that_is_missing(inventory: Inventory) -> None:

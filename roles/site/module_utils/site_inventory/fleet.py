@@ -52,10 +52,9 @@ def _check_users(users: Sequence[Mapping[str, Any]], report: Report) -> None:
             report.error(where, "is no name of an account", remedy)
         elif user.get("name") in names[:n]:
             report.error(where, "stands there twice", "Give each person one entry, with all keys.")
-        if user.get("ssh_keys") == []:
-            report.error(
-                f"fleet.users[{n}].ssh_keys", "is an empty list", "Nobody logs in with a password: give a key."
-            )
+        if not user.get("ssh_keys") and user.get("state") != "absent":
+            remedy = "Nobody logs in with a password: give a key."
+            report.error(f"fleet.users[{n}].ssh_keys", "is missing or empty", remedy)
         _check_keys(f"fleet.users[{n}].ssh_keys", user.get("ssh_keys") or [], report)
 
 
