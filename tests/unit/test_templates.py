@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "templates"
-# JSON has no comments, and Docker refuses keys that it does not know; a part that is only included has the whole's line.
+# JSON has no comments, and Docker refuses keys that it does not know; what is only included has the whole's line.
 WITHOUT = {"etc/docker/daemon.json.j2", "opt/bacpipes/_networks.yaml.j2"}
 TEMPLATES = sorted(path for path in FOLDER.rglob("*") if path.is_file())
 LINE = re.compile(r"Ansible: role (\w+), variables (roles/\1/defaults/main\.yml); changes here are overwritten\.")
