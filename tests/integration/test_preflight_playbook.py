@@ -168,6 +168,13 @@ def test_a_run_that_would_do_less_than_was_meant_is_refused(fleet: Fleet, argume
     assert words in fleet.refused(*arguments)
 
 
+@pytest.mark.parametrize("playbook", ["onboard", "offboard", "verify", "rotate_certs", "central"])
+def test_every_playbook_looks_at_the_names_that_it_is_given(fleet: Fleet, playbook: str) -> None:
+    fleet.playbook = ROOT / "playbooks" / f"{playbook}.yml"
+    words = "-l centrl is no host or group of the inventory; did you mean central? Correct the name."
+    assert words in fleet.refused("-l", "macau,centrl")
+
+
 def test_an_inventory_without_sites_is_refused(fleet: Fleet) -> None:
     fleet.edit("hosts.yml", lambda content: content["all"]["children"].pop("sites"))
     assert "The inventory has no host in the group sites. Is -i the right one" in fleet.refused()
