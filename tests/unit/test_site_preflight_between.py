@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from site_inventories import Inventory, central_errors, check, drop, errors, example, put
+from site_inventory.report import gathered
 
 
 @pytest.fixture
@@ -112,6 +113,16 @@ def test_replication_keeps_some_log_and_only_it_has_an_address(inventory: Invent
     put(inventory, "site.central.complete", "ship")
     (told,) = errors(inventory)
     assert "site.central.address macau.vpn.example says how central dials the site" in told
+
+
+def test_what_is_wrong_with_all_in_the_same_words_is_said_once() -> None:
+    shared = "fleet.ssh_keys is an empty list. Write one."
+    found = {f"site{n}": {"errors": [f"site{n}: {shared}"]} for n in range(8)}
+    found["site3"]["errors"].append("site3: x")
+    assert gathered(found, "errors") == [
+        f"site0, site1, site2, site3, site4 and 3 more: {shared}",
+        "site3: x",
+    ]
 
 
 def test_a_container_is_not_made_on_a_machine_of_the_fleet(inventory: Inventory) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "module_utils"))
 
 from site_inventory import check_centrals, check_sites
+from site_inventory.report import gathered
 from site_inventory.selection import check_selection
 
 
@@ -20,5 +21,6 @@ class FilterModule:
         return {
             "site_preflight": check_sites,
             "site_central_preflight": check_centrals,
+            "site_gathered": gathered,
             "site_selection_problems": check_selection,
         }

@@ -1,7 +1,7 @@
 """What the operator is told: each sentence names the host, the variable, what is wrong and the remedy."""
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,3 +42,12 @@ def listed(hosts: Sequence[str]) -> str:
 def did_you_mean(text: Any, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(str(text).lower(), list(known), 1, 0.65)
     return f"; did you mean {close[0]}?" if close else ""
+
+
+def gathered(found: Mapping[str, Mapping[str, Any]], kind: str) -> list[str]:
+    """All hosts' ``errors`` or ``warnings``; what is wrong with many in the same words (as in `fleet`) is said once."""
+    hosts: dict[str, list[str]] = {}
+    for host, told in found.items():
+        for sentence in told[kind]:
+            hosts.setdefault(sentence.removeprefix(f"{host}: "), []).append(host)
+    return [f"{listed(names)}: {sentence}" for sentence, names in hosts.items()]
