@@ -58,6 +58,13 @@ def test_errors_of_the_points_file_are_told_by_line(inventory: Inventory, tmp_pa
     assert "more errors. `bacpipes points check --full --site macau macau.csv` shows all." in found[-1]
 
 
+def test_a_line_break_in_a_value_breaks_no_sentence(inventory: Inventory) -> None:
+    put(inventory, "site.id", "macau\n")
+    found = errors(inventory)
+    assert len(found) > POINT_PROBLEMS, "each point's site is another one"
+    assert not any("\n" in message for message in found)
+
+
 def test_a_file_that_is_no_points_file_is_refused(inventory: Inventory, tmp_path: Path) -> None:
     own_points(inventory, tmp_path)
     (tmp_path / "macau.csv").write_bytes(b"\xff\xfe\x00")

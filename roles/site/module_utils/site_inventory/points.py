@@ -6,7 +6,7 @@ from typing import Any
 
 from .entry import Entry
 from .ipv4 import parse_address
-from .report import Report
+from .report import Report, shown
 
 POINT_PROBLEMS = 20  # lines of one points file that are shown; the rest are counted
 
@@ -56,7 +56,7 @@ def _read_points(site: Entry, path: Path, say: Callable[[str, str, str], None], 
         where_line = f"site.points.file {file.where(problem.line)}"
         say(where_line, f"{problem.column}: {problem.message}", "Correct that line.")
     if (more := file.problems.errors - POINT_PROBLEMS) > 0:
-        command = f"bacpipes points check --full --site {site.get('id')} {site.get('points.file')}"
+        command = f"bacpipes points check --full --site {shown(site.get('id'))} {shown(site.get('points.file'))}"
         say(where, f"has {more} more errors", f"`{command}` shows all.")
     for problem in [p for p in file.problems.kept if p.warning][:POINT_PROBLEMS]:
         where_line = f"site.points.file {file.where(problem.line)}"

@@ -27,11 +27,16 @@ class Report:
 
 
 def _sentence(host: str, where: str, what: str, remedy: str) -> str:
-    return f"{host}: {where} {what}{'' if what.endswith('?') else '.'} {remedy}"
+    return _printable(f"{host}: {where} {what}{'' if what.endswith('?') else '.'} {remedy}")
+
+
+def _printable(text: str) -> str:
+    """On one line, whatever stands in a value."""
+    return "".join(character if character.isprintable() else " " for character in text)
 
 
 def shown(value: Any) -> str:
-    text = "".join(c if c.isprintable() else " " for c in str(value))
+    text = _printable(str(value))
     return text if len(text) <= 80 else f"{text[:77]}…"
 
 
