@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from site_inventories import EXAMPLE, Inventory, check, errors, example, put
+from site_inventories import EXAMPLE, Inventory, central_errors, check, errors, example, put
 from site_inventory.specs import role_spec
 
 
@@ -55,6 +55,16 @@ def test_no_value_in_a_good_entry_makes_it_raise(data: st.DataObject) -> None:
     for message in check(inventory, "macau")["macau"]["errors"]:
         assert message.startswith("macau: ")
         assert "\n" not in message
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.data())
+def test_no_value_in_centrals_entry_makes_it_raise(data: st.DataObject) -> None:
+    inventory = example()
+    path = data.draw(st.sampled_from([("central", *path) for path in leaves(inventory["central"]["central"])]))
+    put(inventory, ".".join(path), data.draw(yamls), "central")
+    assert all(message.startswith("central: ") and "\n" not in message for message in central_errors(inventory))
+    check(inventory, "macau")
 
 
 @pytest.mark.parametrize("make", [list, dict])
