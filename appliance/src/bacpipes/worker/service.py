@@ -14,7 +14,7 @@ from bacpipes import history, memory
 from bacpipes.bacnet import BacnetClient
 from bacpipes.database import Connection, connect, connect_now, first_line, query
 from bacpipes.errors import BacpipesError, UnavailableError
-from bacpipes.events import first_of
+from bacpipes.events import Turnstile, first_of
 from bacpipes.log import Transition, get_logger
 from bacpipes.manners import Manners
 from bacpipes.metrics import WorkerMetrics
@@ -33,7 +33,7 @@ from bacpipes.worker.control import Control
 from bacpipes.worker.cov import CovWatch
 from bacpipes.worker.grid import Grid
 from bacpipes.worker.local_api import LocalApi
-from bacpipes.worker.poller import INSTANT, DevicePoller, gaps_since
+from bacpipes.worker.poller import AT_ONCE, INSTANT, DevicePoller, gaps_since
 from bacpipes.worker.publisher import Publisher
 from bacpipes.worker.reader import DeviceReader, Facts, by_device
 from bacpipes.worker.settings_watch import SettingsWatch
@@ -50,6 +50,7 @@ HOUSEKEEPING_EVERY, HOUSEKEEPING_RETRY = 3600.0, 60.0  # seconds
 RELOAD_RETRY = 2.0  # seconds between tries to take over a change
 BACNET_RETRY = 5.0  # seconds between tries to open the BACnet interface
 END_WITHIN = 3.0  # seconds for commands, commits, publishing and goodbye together
+SAVE_AFTER = 1.0  # seconds in which what devices say of themselves is collected
 POLL_PATIENCE = 1.0  # seconds that polls under way get at the end
 MEGABYTE = 1024 * 1024
 UNUSABLE = MqttConfig.model_validate({"enabled": False})  # stands in for a configuration that can't be read
@@ -73,14 +74,17 @@ class Worker:
         self._pollers: dict[int, tuple[DevicePoller, asyncio.Task[None]]] = {}
         self._mqtt: MqttClient | None = None
         self._committer: Committer | None = None
+        self._publisher: Publisher | None = None
+        self._tidying = memory.Tidying(self._quiet)
         self._stop = asyncio.Event()
         self._failure: BaseException | None = None
         self._addresses = Addresses(
             settings, self._bacnet, self._metrics, lambda: [p for p, _ in self._pollers.values()]
         )
-        self._saving: set[asyncio.Task[None]] = set()
+        self._starts = Turnstile(AT_ONCE)
+        self._learnt: dict[int, Facts] = {}
+        self._saving: asyncio.Task[None] | None = None
         self._leaving: dict[int, asyncio.Task[None]] = {}  # devices whose subscriptions are being cancelled
-        self._one_saves = asyncio.Lock()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until ``stop``; raise where this worker must not or can't go on."""
@@ -187,12 +191,12 @@ class Worker:
             on_commit=committed,
             on_spooled=publisher.publish_directly,
         )
-        self._mqtt, self._committer = mqtt, committer
+        self._mqtt, self._committer, self._publisher = mqtt, committer, publisher
         await committer.recover(stop)
         last = await log_store.last_slots(connection, settings.phase_of)
         now = time.time()  # one moment for both: a slot that begins in between must be polled, or be a gap
         self._record_absence(last, now)
-        self._start_pollers(last, now)
+        await self._start_pollers(last, now)
         await self._tell_central(connection)
         memory.settle()
         logger.info(
@@ -242,6 +246,7 @@ class Worker:
             "control": self._control.follow(stop, changed),
             "housekeeping": self._housekeeping(stop),
             "clock": steps.watch(stop, self._metrics),
+            "tidying": self._tidying.run(stop),
             "addresses": self._addresses.run(stop),
             "commands": commands.run(commands_end),
             "committer": committer.run(committer_end),
@@ -293,7 +298,8 @@ class Worker:
                     return True
                 if table not in ("mqtt_config", "setting"):
                     await self._directory.load(connection)
-                    self._start_pollers({}, time.time())
+                    await self._start_pollers({}, time.time())
+                    self._tidying.changed = True
                     await self._tell_central(connection)
                 if table in ("mqtt_config", "*") and (config := await self._load_mqtt(connection)):
                     publisher.switched_off = self._switched_off(config)
@@ -310,12 +316,13 @@ class Worker:
             self._shipper.metadata_changed()
         await connection.execute("SELECT log_metadata(%s)", [self._settings.site_id])
 
-    def _start_pollers(self, last: dict[int, float], now: float) -> None:
+    async def _start_pollers(self, last: dict[int, float], now: float) -> None:
         """One poller a device; those that go on keep their place in the grid."""
         groups = dict(by_device(self._directory.enabled))
+        places = {device.place for device in groups}
         before: dict[int, dict[int, int]] = {}
         for key, (poller, task) in list(self._pollers.items()):
-            if not any(poller.device.same_place(device) for device in groups):
+            if poller.device.place not in places:
                 poller.finish()  # beside the cancellation, which may get lost (see events.end_all)
                 task.cancel()
                 del self._pollers[key]
@@ -323,12 +330,15 @@ class Worker:
                 self._leaving[key] = asyncio.create_task(poller.cov.close())
                 logger.info("device is no longer polled as before", device=poller.device.device_id)
         for device, points in groups.items():
+            await asyncio.sleep(0)  # polls go on meanwhile
+            if self._stop.is_set():
+                return
             if device.id not in self._pollers:
                 self._bacnet.configure(device.address, Manners(device.timeout, device.retries, device.concurrency))
                 parallel = device.concurrency or self._settings.bacnet_device_concurrency
-                reader = DeviceReader(self._bacnet, device, self._learnt, parallel)
+                reader = DeviceReader(self._bacnet, device, self._learn, parallel)
                 watch = partial(CovWatch, self._bacnet, device, self._settings, self._metrics)
-                poller = DevicePoller(reader, self._settings.phase_of, self._deliver, watch)
+                poller = DevicePoller(reader, self._settings.phase_of, self._deliver, watch, self._starts)
                 poller.cov.after = self._leaving.get(device.id)
                 poller.polled = before.get(device.id) or self._polled(points, last, now)
                 task = asyncio.create_task(poller.run(), name=f"poller {device.device_id}")
@@ -336,18 +346,28 @@ class Worker:
                 self._pollers[device.id] = (poller, task)
             self._pollers[device.id][0].update(points)
 
-    def _learnt(self, facts: Facts) -> None:
+    def _learn(self, facts: Facts) -> None:
         """Remember what a device said of itself, so that the next start need not ask."""
-        task = asyncio.create_task(self._save_facts(facts))
-        self._saving.add(task)
-        task.add_done_callback(self._saving.discard)
+        self._learnt[facts.device] = facts
+        if self._saving is None or self._saving.done():
+            self._saving = asyncio.create_task(self._save_facts())
 
-    async def _save_facts(self, facts: Facts) -> None:
-        try:  # one at a time: at the first start all devices tell of themselves in the same moment
-            async with self._one_saves, await connect(self._settings, "facts") as connection:
-                await connection.execute(query("save_facts"), asdict(facts))
-        except (psycopg.Error, UnavailableError) as error:
-            logger.warning("what a device said of itself was not kept", device=facts.device, reason=first_line(error))
+    async def _save_facts(self) -> None:
+        """Many at a time: at first all devices tell of themselves, and each change has the points read anew."""
+        while self._learnt:
+            await asyncio.sleep(SAVE_AFTER)
+            learnt, self._learnt = self._learnt, {}
+            rows = [asdict(facts) for facts in learnt.values()]
+            try:
+                async with await connect(self._settings, "facts") as connection, connection.transaction():
+                    await connection.cursor().executemany(query("save_facts"), rows)
+            except (psycopg.Error, UnavailableError) as error:
+                devices, reason = sorted(learnt), first_line(error)
+                logger.warning("what devices said of themselves was not kept", devices=devices, reason=reason)
+
+    def _quiet(self) -> bool:
+        """True while no reading waits to be committed or published."""
+        return all(part is None or part.idle for part in (self._committer, self._publisher))
 
     def _poller_ended(self, task: asyncio.Task[None]) -> None:
         """Polling that ends by itself must not be missed in silence: the worker ends, and is started again."""
