@@ -13,7 +13,8 @@ import responder
 from turns import watched
 
 from bacpipes import memory
-from bacpipes.bacnet import BacnetClient, ObjectId
+from bacpipes.bacnet.client import BacnetClient
+from bacpipes.bacnet.rpm import ObjectId
 from bacpipes.events import Turnstile
 from bacpipes.points import Device, Point
 from bacpipes.reading import Reading

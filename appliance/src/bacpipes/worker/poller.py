@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
-from bacpipes.bacnet import BacnetError, NoAnswerError
+from bacpipes.bacnet.errors import BacnetError, NoAnswerError
 from bacpipes.events import Turnstile
 from bacpipes.log import Transition, get_logger
 from bacpipes.points import Device, Point

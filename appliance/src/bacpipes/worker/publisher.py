@@ -13,7 +13,8 @@ from bacpipes.errors import UnavailableError
 from bacpipes.events import first_of, unless
 from bacpipes.log import Transition, get_logger
 from bacpipes.metrics import WorkerMetrics
-from bacpipes.mqtt.client import MqttClient, NotConnectedError
+from bacpipes.mqtt.client import MqttClient
+from bacpipes.mqtt.failures import NotConnectedError
 from bacpipes.payload import ReadingPayloads, encode
 from bacpipes.points.directory import Directory
 from bacpipes.reading import Batch, Reading

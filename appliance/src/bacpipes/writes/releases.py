@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from bacpipes.bacnet import BacnetClient
+from bacpipes.bacnet.client import BacnetClient
 from bacpipes.events import first_of
 from bacpipes.log import Transition, get_logger
 from bacpipes.metrics import WorkerMetrics
