@@ -11,8 +11,9 @@ from bacpipes.errors import BacpipesError
 from bacpipes.mqtt import certificates
 from bacpipes.mqtt import failures as mqtt_failures
 from bacpipes.mqtt.config import MqttConfig
+from bacpipes.mqtt.dial import CONNECT_WITHIN
 from bacpipes.mqtt.failures import Failure
-from bacpipes.mqtt.session import ANSWER_WITHIN, CONNECT_WITHIN, Session
+from bacpipes.mqtt.session import ANSWER_WITHIN, Session
 
 
 @dataclass(frozen=True)
