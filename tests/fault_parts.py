@@ -4,6 +4,7 @@ Between both sides are two relays (tests/wan.py). `System.span` counts: what the
 central has of it.
 """
 
+import asyncio
 import csv
 import os
 import secrets
@@ -26,6 +27,9 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 import live_parts
 from bacpipes import migrate
+from bacpipes.central import link
+from bacpipes.central.reconcile import Report, reconcile
+from bacpipes.database import connect
 from bacpipes.embedded import LOOPBACK, EmbeddedPostgres, free_port, wait_for_port
 from bacpipes.mqtt.check import DROPPED
 from bacpipes.points import importer as points_import
@@ -36,6 +40,7 @@ from live_parts import Broker, Client, Program, wait
 from pki import Authority
 from wan import Relay
 
+FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")  # Debian's package faketime
 SITE = "macau"
 WORKER, TELEGRAF = "bacpipes_worker", "bacpipes_telegraf"
 DEVICES = {12345, 67890, 30001}  # 66 points, each second
@@ -56,6 +61,13 @@ OFFERED = """
     CREATE TRIGGER a_offer BEFORE INSERT ON landing.live FOR EACH ROW EXECUTE FUNCTION offer();
     CREATE TRIGGER a_offer BEFORE INSERT ON reading_batch FOR EACH ROW EXECUTE FUNCTION offer();
     ALTER TABLE reading_batch ENABLE ALWAYS TRIGGER a_offer;
+"""
+
+ARRIVED = """
+    SELECT (SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM offered_live),
+           (SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM offered_complete),
+           (SELECT count(*) FROM reading),
+           (SELECT coalesce(sum(count), 0)::bigint FROM quarantine)
 """
 
 
@@ -84,6 +96,44 @@ class Process(Program):
         """It has to run."""
         assert self._process is not None
         return self._process
+
+
+class OtherClock(Central):
+    """Central's server with a clock of its own: libfaketime adds what the file `clock` says, in seconds."""
+
+    def set_clock(self, seconds: int) -> None:
+        """From now on it is so far ahead."""
+        write_clock(self._data / "clock", seconds)
+
+    def _initialise(self) -> None:
+        self.set_clock(0)
+        shutil.copy(FAKETIME, self._data)
+        for name in ("clock", FAKETIME.name):
+            (self._data / name).chmod(0o644)
+        super()._initialise()
+
+    def _inside(self, program: str, *arguments: str) -> list[str]:
+        command = super()._inside(program, *arguments)
+        if program == "initdb":
+            return command
+        at = command.index("--") + 1
+        variables = clock_variables(self._inner(FAKETIME.name), self._inner("clock"))
+        return [*command[:at], "/usr/bin/env", *(f"{k}={v}" for k, v in variables.items()), *command[at:]]
+
+
+def clock_variables(library: str | Path, clock: str | Path) -> dict[str, str]:
+    """For a process whose clock is that of the file ``clock``; durations are measured as ever."""
+    own = {"LD_PRELOAD": str(library), "FAKETIME_TIMESTAMP_FILE": str(clock)}
+    return own | {"FAKETIME_NO_CACHE": "1", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+
+
+def write_clock(file: Path, seconds: int) -> None:
+    """In one step: nobody may read half of it."""
+    if not file.exists():
+        file.write_text(f"{seconds:+d}\n")
+        return
+    with file.open("r+b") as there:
+        os.pwrite(there.fileno(), f"{seconds:+08d}\n".encode(), 0)
 
 
 class SmallDisk(Central):
@@ -132,21 +182,23 @@ class SmallDisk(Central):
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """Rows and checksum on both sides, rows that the lanes offered meanwhile, points in gaps, seconds until equal."""
+    """Rows and checksum of the span on both sides; what the lanes offered meanwhile, and how many of these were at
+    central already (``twice``) or counted in its quarantine; points in gaps; seconds until both sides were equal."""
 
     site: tuple[int, str]
     central: tuple[int, str]
     live: int
     complete: int
+    twice: int
+    quarantined: int
     gaps: int
     seconds: float
 
     def __str__(self) -> str:
-        twice = self.live + self.complete - self.central[0]
         return (
             f"{self.site[0]} rows at the site, {self.central[0]} at central; offered {self.live} live and"
-            f" {self.complete} complete, {twice} of them twice or quarantined; {self.gaps} points in gaps; equal"
-            f" after {self.seconds:.0f} s"
+            f" {self.complete} complete, {self.twice} of them duplicates, {self.quarantined} quarantined; {self.gaps}"
+            f" points in gaps; equal after {self.seconds:.0f} s"
         )
 
 
@@ -189,7 +241,7 @@ class System:
         self.worker = enter(Process(folder, "worker", self._environment(), *bacpipes("worker")))
         own = make_conninfo(self.central_url, user="central_telegraf", password="telegraf")
         self.telegraf = enter(live_parts.run_telegraf(folder / "central", self.b, self.passwords[TELEGRAF], own))
-        wait(lambda: self.offered()[0] > 0 and self.offered()[1] > 0, "both lanes bring readings", 90)
+        wait(lambda: all(self.arrived()[:3]), "both lanes bring readings", 90)
 
     def _brokers(self) -> None:
         enter, folder = self._stack.enter_context, self.folder
@@ -285,10 +337,9 @@ class System:
         """The site's database's clock."""
         return self.one("SELECT now()")[0]  # type: ignore[no-any-return]
 
-    def offered(self) -> tuple[int, int]:
-        """Rows that each lane has offered to central so far: live, complete."""
-        last = "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM offered_{}"
-        return tuple(self.one(last.format(lane), central=True)[0] for lane in ("live", "complete"))  # type: ignore[return-value]
+    def arrived(self) -> tuple[int, int, int, int]:
+        """Readings that each lane has offered to central so far (live, complete), those stored, those quarantined."""
+        return self.one(ARRIVED, central=True)  # type: ignore[no-any-return]
 
     def flow(self, seconds: float) -> None:
         """Wait until the site has stored readings that are so much younger than now."""
@@ -300,6 +351,17 @@ class System:
         """A number of the worker's own page."""
         text = httpx.get(f"http://{LOOPBACK}:{self.settings.worker_http_port}/metrics").text
         return float(next(line.split()[-1] for line in text.splitlines() if line.startswith(f"{name} ")))
+
+    def compare(self, since: datetime) -> Report:
+        """What the comparison does every night, up to now and without waiting for what is young."""
+        assert self.settings.central_database_url is not None
+        url = self.settings.central_database_url.get_secret_value()
+
+        async def main() -> Report:
+            async with await connect(self.settings, "test") as site, await link.connect(url, "test") as central:
+                return await reconcile(site, central, Report(SITE, since, self.now()), rate=1e9)
+
+        return asyncio.run(main())
 
     def restart_worker(self, **variables: str) -> None:
         """With other variables."""
@@ -371,12 +433,14 @@ class Span:
     """From now to `equal`."""
 
     def __init__(self, system: System) -> None:
-        self._system, self.since, self._offered = system, system.now(), system.offered()
+        self._system, self.since, self._before = system, system.now(), system.arrived()
 
-    def offered(self) -> tuple[int, int]:
+    def offered(self) -> tuple[int, ...]:
         """What each lane has offered since: live, complete."""
-        live, complete = (now - then for now, then in zip(self._system.offered(), self._offered, strict=True))
-        return live, complete
+        return self._meanwhile()[:2]
+
+    def _meanwhile(self) -> tuple[int, ...]:
+        return tuple(now - then for now, then in zip(self._system.arrived(), self._before, strict=True))
 
     def rows(self) -> int:
         """Rows that the site has of it."""
@@ -404,9 +468,11 @@ class Span:
             if site == central or time.monotonic() > began + within:
                 break
             time.sleep(0.2)
-        live, complete = self.offered()
+        live, complete, stored, quarantined = self._meanwhile()
+        twice = live + complete - stored - quarantined
         gaps = "SELECT coalesce(sum(cardinality(point_ids)), 0) FROM gap WHERE recorded_at >= %s"
-        found = Count(site, central, live, complete, system.one(gaps, self.since)[0], time.monotonic() - began)
+        in_gaps = system.one(gaps, self.since)[0]
+        found = Count(site, central, live, complete, twice, quarantined, in_gaps, time.monotonic() - began)
         print(found)
         if site != central:
             print(self._difference(until))
