@@ -42,7 +42,8 @@ from wan import Relay
 
 FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")  # Debian's package faketime
 SITE = "macau"
-WORKER, TELEGRAF = "bacpipes_worker", "bacpipes_telegraf"
+WORKER, TELEGRAF, DISPATCHER, OPTIMISER = "bacpipes_worker", "bacpipes_telegraf", "bacpipes_central", "optimiser"
+ITS_RULES = [{"topic": "bacnet/write/command", "access": "write"}, {"topic": "bacnet/write/result", "access": "read"}]
 DEVICES = {12345, 67890, 30001}  # 66 points, each second
 ROWS = """
     SELECT count(*), coalesce(md5(string_agg(concat_ws(' ', (extract(epoch FROM time) * 1000)::bigint,
@@ -245,10 +246,10 @@ class System:
 
     def _brokers(self) -> None:
         enter, folder = self._stack.enter_context, self.folder
-        names = (SITE, WORKER, TELEGRAF, "bacpipes_exporter", "bacpipes_central", "bacpipes_verify")
+        names = (SITE, WORKER, TELEGRAF, "bacpipes_exporter", DISPATCHER, "bacpipes_verify", OPTIMISER)
         self.passwords = {name: secrets.token_urlsafe(24) for name in names}
         files = ["broker/mosquitto/mosquitto.conf", "broker/mosquitto/acl"]
-        engine = {"broker": {"engine": "mosquitto"}}
+        engine = {"broker": {"engine": "mosquitto", "users": [{"name": OPTIMISER, "acl": ITS_RULES}]}}
         live_parts.render(folder, "central", ["mqtt_broker", "telegraf"], [*files, "telegraf/telegraf.conf"], engine)
         files.append("broker/mosquitto/bridge/central.conf")
         extra = {"test_password": self.passwords[SITE], "mqtt_broker_max_queued_messages": self._queue}
@@ -422,6 +423,32 @@ class System:
         """What the worker says that keeps it from its work."""
         body = httpx.get(f"http://{LOOPBACK}:{self.settings.worker_http_port}/readyz").json()
         return {reason["component"]: reason["reason"] for reason in body["reasons"]}
+
+    @contextmanager
+    def central_service(self) -> Iterator[str]:
+        """Central's API and dispatcher, while the block lasts; gives its address."""
+        port = free_port()
+        ours = {
+            "DATABASE_URL": self.central_url,
+            "STATE_DIR": str(self.folder),
+            "HTTP_PORT": str(port),
+            "CLOCK_CHECK": "false",
+            "MQTT_BROKER": LOOPBACK,
+            "MQTT_PORT": str(self.b.plain),
+            "MQTT_USERNAME": DISPATCHER,
+            "MQTT_PASSWORD": self.passwords[DISPATCHER],
+        }
+        variables = {f"BACPIPES_{name}": value for name, value in ours.items()}
+        with Process(self.folder, "service", variables, *bacpipes("central", "serve")) as process:
+            wait_for_port(port, process.process, self.folder / "service.log")
+            yield f"http://{LOOPBACK}:{port}"
+
+    def optimiser(self) -> Client:
+        """Any client of broker B's that may send commands, over TLS."""
+        return Client(
+            self.b.tls, OPTIMISER, self.passwords[OPTIMISER], folder=self.folder, trust=self.authority,
+            authority=self.authority,
+        )  # fmt: skip
 
     def begin(self) -> "Span":
         """Count from here on; readings have to flow."""
