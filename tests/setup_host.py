@@ -10,7 +10,8 @@ import sys
 
 # command that proves it → Debian package
 PACKAGES = {"chromium": "chromium", "mosquitto": "mosquitto", "node": "nodejs", "npm": "npm"}
-ROOT_PACKAGES = {"debootstrap": "debootstrap"}  # a root with PostgreSQL 17 and TimescaleDB; without root it can't run
+# A root with PostgreSQL 17 and TimescaleDB, and clocks that can be set in it; without root they can't run.
+ROOT_PACKAGES = {"debootstrap": "debootstrap", "faketime": "faketime"}
 
 
 LAB_PACKAGES = {

@@ -1,6 +1,7 @@
 """Both engines' bridge, as the playbooks write it for the example's sites: the same topics, and what each engine needs.
 
-EMQX can't be had here: its file is read as EMQX reads it (a subset of HOCON), and held to what 5.8.9 is known to need.
+EMQX can't be had here: its file is read as EMQX reads it (a subset of HOCON), and held to what 5.8.9 is known to need;
+to its schema in test_emqx_config.py.
 Mosquitto's runs in test_live_lane.py.
 """
 
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 import live_parts
+from emqx_parts import read_hocon
 
 pytestmark = pytest.mark.skipif(
     not live_parts.ANSIBLE.exists(), reason=f"{live_parts.ANSIBLE} is missing: `make controller` installs it"
@@ -18,7 +20,6 @@ pytestmark = pytest.mark.skipif(
 SITE = "klcc"
 PASSWORD = "a password of central's"
 FILES = ["broker/emqx/emqx.conf", "broker/emqx/acl.conf", "broker/mosquitto/bridge/central.conf"]
-_TOKEN = re.compile(r'\s*(?:##.*\n)?\s*("(?:[^"\\]|\\.)*"|[{}\[\],=]|[^\s{}\[\],="]+)')
 
 
 @pytest.fixture(scope="module")
@@ -34,38 +35,6 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def emqx(files: Path) -> dict[str, Any]:
     """emqx.conf as nested dictionaries."""
     return read_hocon((files / SITE / "emqx.conf").read_text())
-
-
-def read_hocon(text: str) -> dict[str, Any]:
-    """The part of HOCON that our template uses: dotted keys, objects, arrays, quoted and bare values."""
-    tokens = [match[1] for match in _TOKEN.finditer(re.sub(r"^\s*##.*$", "", text, flags=re.MULTILINE))]
-
-    def value(at: int) -> tuple[Any, int]:
-        if tokens[at] == "{":
-            return members(at + 1, "}")
-        if tokens[at] == "[":
-            items, at = [], at + 1
-            while tokens[at] != "]":
-                item, at = value(at)
-                items.append(item)
-                at += tokens[at] == ","
-            return items, at + 1
-        word = tokens[at]
-        return re.sub(r"\\(.)", r"\1", word[1:-1]) if word.startswith('"') else word, at + 1
-
-    def members(at: int, end: str) -> tuple[dict[str, Any], int]:
-        found: dict[str, Any] = {}
-        while at < len(tokens) and tokens[at] != end:
-            *folders, last = tokens[at].split(".")
-            at += 1 + (tokens[at + 1] == "=")
-            place = found
-            for folder in folders:
-                place = place.setdefault(folder, {})
-            place[last], at = value(at)
-            at += at < len(tokens) and tokens[at] == ","
-        return found, at + 1
-
-    return members(0, "")[0]
 
 
 def test_the_connector_is_a_session_with_its_credentials_beside_the_client_id(emqx: dict[str, Any]) -> None:

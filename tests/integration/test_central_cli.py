@@ -64,7 +64,7 @@ def test_sites_come_and_go(at_central: str, postgres: EmbeddedPostgres, capsys: 
                 ("macau-1", "Macau", "replication")
             ]
         assert run("central", "site", "list") == ExitCode.OK
-        assert re.search(r"^macau-1 +replication +- +0", capsys.readouterr().out, re.MULTILINE)
+        assert re.search(r"^macau-1 +replication +missing +- +0", capsys.readouterr().out, re.MULTILINE)
     finally:
         assert run("central", "site", "remove", "macau-1") == ExitCode.OK
     assert execute(at_central, "SELECT rolname FROM pg_roles WHERE rolname = 'site_macau-1'") == []

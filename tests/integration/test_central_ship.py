@@ -12,7 +12,7 @@ import pytest
 
 from bacpipes import audit
 from bacpipes.central import link, registry
-from bacpipes.central.reconcile import Report, reconcile
+from bacpipes.central.reconcile import Report, reconcile, send_unsettled
 from bacpipes.database import connect
 from bacpipes.errors import SettingsError
 from bacpipes.metrics import WorkerMetrics
@@ -295,6 +295,23 @@ async def test_the_comparison_finds_and_repairs_what_is_missing(linked: Settings
     assert [(hour.site - hour.central, hour.verdict) for hour in found.differing] == [(1, "repaired")]
     assert (await compared(linked)).differing == []
     assert execute(linked.database_url.get_secret_value(), "SELECT count(*) FROM reconciliation") == [(4,)]
+
+
+@pytest.mark.parametrize("unsettled", [False, True], ids=["compared", "too young to be compared"])
+async def test_a_span_may_begin_at_any_microsecond(linked: Settings, central_url: str, unsettled: bool) -> None:
+    """What is sent of it arrives at its own time: another one would be a row more, for ever."""
+    await commit(linked, *VALUES, age=60)
+    moment = datetime.now(UTC).replace(microsecond=123_456) - timedelta(seconds=120)
+    assert linked.central_database_url is not None
+    url = linked.central_database_url.get_secret_value()
+    report = Report("duxton", moment - unsettled * timedelta(1), moment if unsettled else datetime.now(UTC))
+    async with await connect(linked, "test") as site, await link.connect(url, "test") as central:
+        await reconcile(site, central, report, rate=1e9)
+        if unsettled:
+            assert execute(central_url, ALL) == []
+            await send_unsettled(site, central, report)
+    assert report.remaining == []
+    await same(linked, central_url)
 
 
 @pytest.mark.parametrize(

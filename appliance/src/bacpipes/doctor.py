@@ -8,7 +8,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import Enum
 from http.client import HTTPException
 from typing import Any
@@ -20,13 +20,14 @@ from bacpipes.bacnet.interface import check_bindable, parse_interface
 from bacpipes.database import connect, connect_now, first_line, query, schema_version
 from bacpipes.errors import BacpipesError
 from bacpipes.mqtt import config as mqtt_config
-from bacpipes.mqtt.check import test_connection
+from bacpipes.mqtt.check import dropped, test_connection
 from bacpipes.settings import Settings
 
 GIGABYTE = 1024**3
 DISK_WARNING = 0.20  # part of the disk that should be free (specification: alert below 20 %)
 STALE_AFTER = 3  # missed intervals
 HTTP_TIMEOUT = 3.0  # seconds
+LATE = timedelta(minutes=5)  # what has waited longer for central is worth a word
 NAMED = 10  # points in one line
 
 
@@ -58,6 +59,7 @@ async def examine(settings: Settings) -> list[Finding]:
         ("COV", _cov),
         ("writes", _writes),
         ("broker", _broker),
+        ("central", _central),
         ("BACnet", _bacnet),
         ("worker", _worker),
         ("exporter", _exporter),
@@ -67,7 +69,7 @@ async def examine(settings: Settings) -> list[Finding]:
     findings: list[Finding] = []
     away = False
     for subject, check in checks:
-        if away and subject in ("polling", "devices", "points", "COV", "writes", "broker"):
+        if away and subject in ("polling", "devices", "points", "COV", "writes", "broker", "central"):
             continue  # they would only say again that the database is away
         try:
             findings += await check(settings)
@@ -116,7 +118,7 @@ async def _devices(settings: Settings) -> list[Finding]:
         what = f"{row['device_id']} {row['name']} at {row['address']} ({row['points']} points): {row['reason']}"
         since = _moment(row["good_time"], settings)
         findings.append(Finding("device", Level.PROBLEM, f"{what}, since {since}", remedy))
-    for double in (await _status(settings)).get("doubles", []):
+    for double in (await _ask(settings, "status")).get("doubles", []):
         text = f"{double['device']} is polled at {double['polled']}, and another device with this number is at "
         text += f"{double['other']}"
         findings.append(Finding("device", Level.WARNING, text, "Give one of them another number."))
@@ -159,7 +161,7 @@ async def _cov(settings: Settings) -> list[Finding]:
     asked = (await _one(settings, "doctor_cov"))["asked"]
     if not asked:
         return []
-    points = (await _status(settings)).get("cov", [])
+    points = (await _ask(settings, "status")).get("cov", [])
     polled = [point for point in points if point["reason"] is not None]
     text = f"{len(points) - len(polled)} points are told by COV: " + _some(
         f"{point['device']} {point['object']}" for point in points if point["reason"] is None
@@ -211,7 +213,42 @@ async def _broker(settings: Settings) -> list[Finding]:
         return [Finding("broker", Level.PROBLEM, f"{failure.name}: {failure.detail}", failure.remedy)]
     kind = "encrypted" if config.tls_enabled else "not encrypted"
     user = f"as {config.username}" if config.username else "without a username"
-    return [Finding("broker", Level.OK, f"{config.address}, {kind}, {user}, MQTT {config.protocol}")]
+    found = [Finding("broker", Level.OK, f"{config.address}, {kind}, {user}, MQTT {config.protocol}")]
+    if lost := await dropped(config):
+        text = f"{lost} messages found a full queue since the broker's start, and were dropped"
+        remedy = "Who does not fetch them? Is it the bridge, then live values are lost; the complete lane brings all."
+        found.append(Finding("broker", Level.WARNING, text, remedy))
+    return found
+
+
+async def _central(settings: Settings) -> list[Finding]:
+    """Whether central gets all that the site has. Silent where the site stands by itself."""
+    slots = await _all(settings, "page_replication")
+    if settings.central_database_url is None and not slots:
+        return []
+    findings = [_unfetched(slot) for slot in slots if not slot["active"]]
+    shipper = (await _ask(settings, "site")).get("central") or {}  # its reason is told by the worker's readiness
+    oldest = datetime.fromisoformat(shipper["oldest"]) if shipper.get("oldest") else None
+    if oldest is not None and datetime.now(UTC) - oldest > LATE:
+        text = f"{shipper['waiting']} batches wait for central, the oldest since {_moment(oldest, settings)}"
+        findings.append(Finding("central", Level.WARNING, text, "It catches up by itself, at BACPIPES_SHIP_RATE."))
+    compared = await _all(settings, "doctor_compared")
+    if compared and compared[0]["differing_hours"]:
+        text = f"{compared[0]['differing_hours']} hours differed still at the last comparison, at "
+        text += _moment(compared[0]["finished_at"], settings)
+        findings.append(Finding("central", Level.PROBLEM, text, "`bacpipes reconcile` says which, and sends again."))
+    when = _moment(compared[0]["finished_at"], settings) if compared else "never"
+    return findings or [Finding("central", Level.OK, f"nothing is held up; last compared: {when}")]
+
+
+def _unfetched(slot: dict[str, Any]) -> Finding:
+    if slot["wal_status"] == "lost":
+        text = f"central was away for too long: its slot {slot['name']} is given up"
+        remedy = "Central makes it anew (`bacpipes central subscribe`), and history fills in what is missing."
+    else:
+        text = f"central does not fetch this site's log; {slot['behind'] / 1e6:,.0f} MB wait in slot {slot['name']}"
+        remedy = "Can central reach this site? At central: `bacpipes central site list`."
+    return Finding("central", Level.PROBLEM, text, remedy)
 
 
 async def _bacnet(settings: Settings) -> list[Finding]:
@@ -238,10 +275,10 @@ async def _exporter(settings: Settings) -> list[Finding]:
     return found
 
 
-async def _status(settings: Settings) -> dict[str, Any]:
-    """What the worker says of itself; nothing where it does not answer, which is told by itself."""
+async def _ask(settings: Settings, page: str) -> dict[str, Any]:
+    """What the worker says on a page of its own; nothing where it does not answer, which is told by itself."""
     try:
-        return await asyncio.to_thread(_get, f"http://{settings.worker_http_host}:{settings.worker_http_port}/status")
+        return await asyncio.to_thread(_get, f"http://{settings.worker_http_host}:{settings.worker_http_port}/{page}")
     except OSError:
         return {}
 

@@ -46,6 +46,7 @@ class CentralMetrics(Metrics):
         super().__init__(store)
         registry = self.registry
         registry.unregister(self.worker_up)
+        registry.unregister(self.dropped)
         self.commands = Counter("bacpipes_central_commands", "Commands at broker B", ["outcome"], registry=registry)
         self.broker = Gauge("bacpipes_central_broker_connected", "1 while connected to broker B", registry=registry)
         self._sites = {

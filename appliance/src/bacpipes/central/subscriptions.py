@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 from bacpipes.central import replication
 from bacpipes.central.link import refuse_unsafe
-from bacpipes.central.reconcile import SETTLE, Report, reconcile
+from bacpipes.central.reconcile import SETTLE, Report, reconcile, send_unsettled
 from bacpipes.central.settings import CentralSettings
 from bacpipes.database import Connection, connect, first_line
 from bacpipes.errors import BacpipesError, InputError
@@ -44,6 +44,7 @@ async def keep(settings: CentralSettings, site_id: str, url: str, *, fill: bool 
         until = datetime.now(UTC) - SETTLE
         report = Report(site_id, until - timedelta(days=FILL_DAYS), until)
         await reconcile(site, central, report, rate=settings.ship_rate)
+        await send_unsettled(site, central, report)
         await replication.filled(central, site_id, url)
         return done.action, report
 

@@ -7,6 +7,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import click
 
@@ -116,13 +117,23 @@ def list_() -> None:
     with connect_now(_url(), "central site") as connection:
         registry.require_schema(connection)
         found = registry.everyone(connection)
-    click.echo(f"{'site':<20} {'lane':<12} {'last reading':<20} {'points':>6} {'gaps':>6} {'quarantined':>11}")
+    head = f"{'site':<20} {'lane':<12} {'subscription':<12} {'last reading':<20}"
+    click.echo(f"{head} {'points':>6} {'gaps':>6} {'quarantined':>11}")
     for one in found:
         last = one["lastReading"].strftime("%Y-%m-%d %H:%M:%SZ") if one["lastReading"] else "-"
         click.echo(
-            f"{one['siteId']:<20} {one['completeLane']:<12} {last:<20} {one['points']:>6} {one['gaps']:>6}"
-            f" {one['quarantined']:>11}"
+            f"{one['siteId']:<20} {one['completeLane']:<12} {_subscription(one):<12} {last:<20} {one['points']:>6}"
+            f" {one['gaps']:>6} {one['quarantined']:>11}"
         )
+
+
+def _subscription(site: dict[str, Any]) -> str:
+    """How the replication lane of a site does, in a word."""
+    if site["subscriptionEnabled"] is None:
+        return "missing" if site["completeLane"] == "replication" else "-"
+    if not site["subscriptionEnabled"]:
+        return "disabled"
+    return "working" if site["subscriptionWorking"] else "not working"
 
 
 @site.command("remove")

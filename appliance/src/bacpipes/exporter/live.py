@@ -17,6 +17,7 @@ from bacpipes.exporter.news import News
 from bacpipes.exporter.store import Store
 from bacpipes.log import Transition, get_logger
 from bacpipes.mqtt import config as mqtt_config
+from bacpipes.mqtt.check import DROPPED
 from bacpipes.mqtt.config import MqttConfig
 from bacpipes.mqtt.failures import MqttError
 from bacpipes.mqtt.message import ReceivedMessage
@@ -49,6 +50,7 @@ class Live:
         self._health = Transition(logger, "live values")
         self.latest: dict[str, str] = {}
         self.bridges: dict[str, Bridge] = {}
+        self.dropped: int | None = None  # messages for which its queues had no room; None: it does not tell
         self.reason: str | None = "not connected yet"
 
     @property
@@ -91,6 +93,7 @@ class Live:
             await session.subscribe(f"{self._settings.site_id}/#")
             with contextlib.suppress(MqttError):  # the broker's access list may keep it from us
                 await session.subscribe(BRIDGES.format("+"))
+                await session.subscribe(DROPPED)
             self.reason = None
             self._health.recovered()
             ended = asyncio.create_task(session.ended())
@@ -115,9 +118,13 @@ class Live:
     def _failed(self, reason: str) -> None:
         self.reason = reason
         self.bridges.clear()  # nobody tells of them any more
+        self.dropped = None
         self._health.failed(reason)
 
     def _received(self, message: ReceivedMessage) -> None:
+        if message.topic == DROPPED:
+            self.dropped = int(message.payload) if message.payload.isdigit() else None
+            return
         if message.topic.startswith("$SYS/"):
             self._note_bridge(message.topic.split("/")[3], message.payload == b"1")
             return

@@ -1,6 +1,7 @@
 """``GET /metrics``: the exporter's own numbers, followed by the worker's."""
 
 from collections.abc import Iterable
+from math import nan
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
@@ -32,6 +33,11 @@ class Metrics:
         self.export_bytes = Counter("bacpipes_exporter_export_bytes", "Bytes sent in exports.", registry=self.registry)
         self.exports_running = Gauge(
             "bacpipes_exporter_exports_running", "Exports that run now.", registry=self.registry
+        )
+        self.dropped = Gauge(
+            "bacpipes_broker_dropped_messages",
+            "Messages that found a full queue since the broker's start, as Mosquitto tells; NaN where it does not.",
+            registry=self.registry,
         )
         self.worker_up = Gauge("bacpipes_worker_up", "1 where the worker answers.", registry=self.registry)
         self.registry.register(_Pool(store))
@@ -68,4 +74,6 @@ async def metrics(request: Request, _: Annotated[Identity, Depends(local_or_view
     state.metrics.exports_running.set(state.exports.running)
     theirs = await state.worker.metrics()
     state.metrics.worker_up.set(theirs is not None)
+    dropped = state.live.dropped
+    state.metrics.dropped.set(nan if dropped is None else dropped)
     return Response(state.metrics.text() + (theirs or b""), media_type=MEDIA_TYPE)

@@ -12,8 +12,12 @@ from bacpipes.mqtt import certificates
 from bacpipes.mqtt import failures as mqtt_failures
 from bacpipes.mqtt.config import MqttConfig
 from bacpipes.mqtt.dial import CONNECT_WITHIN
-from bacpipes.mqtt.failures import Failure
+from bacpipes.mqtt.failures import Failure, MqttError
+from bacpipes.mqtt.message import ReceivedMessage
 from bacpipes.mqtt.session import ANSWER_WITHIN, Session
+
+DROPPED = "$SYS/broker/publish/messages/dropped"  # Mosquitto counts there what its full queues had no room for
+TOLD_WITHIN = 1.0  # seconds; it is a retained message
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,28 @@ async def test_connection(config: MqttConfig) -> TestResult:
 
 
 test_connection.__test__ = False  # type: ignore[attr-defined]
+
+
+async def dropped(config: MqttConfig) -> int | None:
+    """Messages that the broker has thrown away since its start, because a queue was full; None where it does not tell.
+
+    Raises what a connection raises.
+    """
+    told: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+    def take(message: ReceivedMessage) -> None:
+        if message.topic == DROPPED and message.payload.isdigit() and not told.done():
+            told.set_result(int(message.payload))
+
+    session = Session(config, client_id=f"{config.client_id}-test-{secrets.token_hex(3)}", on_message=take)
+    await session.open()
+    try:
+        await session.subscribe(DROPPED)
+        return await asyncio.wait_for(told, TOLD_WITHIN)
+    except (MqttError, TimeoutError):  # another kind of broker, or its access list keeps it from us
+        return None
+    finally:
+        await session.close()
 
 
 def _plan(config: MqttConfig) -> list[tuple[str, Callable[[MqttConfig], Awaitable[str]]]]:

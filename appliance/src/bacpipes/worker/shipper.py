@@ -13,7 +13,7 @@ import psycopg
 
 from bacpipes.central import audit_head, link, shipping
 from bacpipes.central.pace import Pace
-from bacpipes.central.reconcile import SETTLE, Report, reconcile
+from bacpipes.central.reconcile import SETTLE, Report, reconcile, send_unsettled
 from bacpipes.database import Connection, connect, first_line
 from bacpipes.errors import BacpipesError
 from bacpipes.events import first_of
@@ -186,7 +186,7 @@ class Shipper:
             self._compare_now.clear()
             whole, self._compare_all = self._compare_all, False
             try:
-                await self._compare(self._settings.retention_days if whole else self._settings.reconcile_days)
+                await self._compare(whole)
             except FAILURES as error:
                 self._comparison.failed(first_line(error))
                 self._compare_all = whole
@@ -200,13 +200,17 @@ class Shipper:
         every = self._settings.reconcile_every_hours * 3600
         return zlib.crc32(self._settings.site_id.encode()) % round(every) if every >= 1 else 1e9
 
-    async def _compare(self, days: int) -> None:
+    async def _compare(self, whole: bool) -> None:
+        """With central; ``whole`` where the log had a hole."""
+        days = self._settings.retention_days if whole else self._settings.reconcile_days
         until = datetime.now(UTC) - SETTLE
         async with AsyncExitStack() as stack:
             site = await stack.enter_async_context(await connect(self._settings, "reconcile"))
             central = await stack.enter_async_context(await link.connect(self._url, self._name("reconcile")))
             report = Report(self._settings.site_id, until - timedelta(days=days), until)
             await reconcile(site, central, report, rate=self._settings.ship_rate)
+            if whole:
+                await send_unsettled(site, central, report)
         self._metrics.note_comparison(report.figures(), datetime.now(UTC))
         span = {"since": report.since.isoformat(), "until": report.until.isoformat()}
         logger.info("compared with central", **(report.figures() | span))

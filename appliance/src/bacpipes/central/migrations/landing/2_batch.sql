@@ -62,7 +62,7 @@ BEGIN
         PERFORM landing.mark_late(site_number, NEW.base_time, newest);
     END IF;
     SELECT l.seen_at INTO seen FROM public.lane l WHERE l.site = site_number AND l.name = 'complete';
-    IF seen < now() - interval '2 seconds' THEN
+    IF seen NOT BETWEEN now() - interval '2 seconds' AND now() + interval '2 seconds' THEN  -- our clock may be set back
         PERFORM landing.seen(site_number, 'complete', least(newest, landing.latest()));
     END IF;
     RETURN NULL;

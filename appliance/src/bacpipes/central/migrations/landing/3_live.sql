@@ -79,7 +79,7 @@ BEGIN
         INSERT INTO public.reading (time, site, point_id, value, quality, reason)
         VALUES (at, site_number, known, value::double precision, coalesce(grade, 0), left(message ->> 'reason', 500))
         ON CONFLICT DO NOTHING;
-        IF seen < now() - interval '2 seconds' THEN
+        IF seen NOT BETWEEN now() - interval '2 seconds' AND now() + interval '2 seconds' THEN
             PERFORM landing.seen(site_number, 'live', at);
         END IF;
         IF at < now() - interval '2 hours' THEN
