@@ -4,10 +4,11 @@ import re
 
 from .entry import Entry
 from .ipv4 import HOST, parse_address
-from .report import Report
+from .report import Report, shown
 
 NEEDED = ("container.cores", "container.memory", "container.disk", "lan.bridge")  # of a container that we make
 LEAST_MEMORY = 1024  # MiB, beside the database's
+USER = re.compile(r"[A-Za-z0-9_-]{1,64}")
 SIZE = re.compile(r"[1-9][0-9]*[kmg]")
 
 
@@ -25,7 +26,22 @@ def check_central(central: Entry, report: Report) -> None:
     if not central.get("lan.sites"):
         remedy = "Name the networks that they come from, if there are any."
         report.warning(central.name("lan.sites"), "is empty: no site reaches broker and database", remedy)
+    _check_users([user.get("name") for user in central.get("broker.users") or []], central, report)
     _check_memory(central, report)
+
+
+def _check_users(names: list[str | None], central: Entry, report: Report) -> None:
+    """Sites' users have their ids as names: one that was named here too would have its rights as well."""
+    for number, name in enumerate(names):
+        if name is None:
+            continue
+        where = f"{central.name(f'broker.users[{number}].name')} {shown(name)}"
+        if not USER.fullmatch(name):
+            report.error(where, "is no user's name", "Write letters, digits, _ and -, 64 at most.")
+        elif name.startswith("bacpipes_"):
+            report.error(where, "is a name of our own services", "Give the user another.")
+        elif name in names[:number]:
+            report.error(where, "stands there twice", "Give each user once, with all that it may do.")
 
 
 def _is_a_name_or_address(text: str) -> bool:
