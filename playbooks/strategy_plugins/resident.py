@@ -16,29 +16,27 @@ description:
   - As C(linear). Modules run in one interpreter for each machine and user, by Mitogen where it is installed.
 """
 
+
+def _or_local(decide: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda planner: decide(planner) or planner._inv.connection.transport == "local"
+
+
 try:
     import ansible_mitogen.affinity
     import ansible_mitogen.loaders
     import ansible_mitogen.planner
     import ansible_mitogen.strategy
 except ImportError:
-    Mixin, Linear = object, strategy_loader.get("linear", class_only=True)
+    BASES: tuple[type, ...] = (strategy_loader.get("linear", class_only=True),)
 else:
-    Mixin = ansible_mitogen.strategy.StrategyMixin
-    Linear = ansible_mitogen.loaders.strategy_loader.get("linear", class_only=True)
+    linear = ansible_mitogen.loaders.strategy_loader.get("linear", class_only=True)
+    BASES = (ansible_mitogen.strategy.StrategyMixin, linear)
     # It would pin processes to one processor each; an LXC container keeps what its starter was pinned to.
     ansible_mitogen.affinity.policy = ansible_mitogen.affinity.Policy()
-
-
-class StrategyModule(Mixin, Linear):
-    """What Ansible looks for in this file."""
-
-
-def _or_local(decide: Callable[[Any], bool]) -> Callable[[Any], bool]:
-    return lambda planner: decide(planner) or planner._inv.connection.transport == "local"
-
-
-if Mixin is not object:
-    # An interpreter does one thing at a time: on the controller, where all hosts' tasks meet, each gets a fork.
+    # An interpreter does one thing at a time: on the controller, where all hosts' tasks meet, each task gets a fork.
     Planner = ansible_mitogen.planner.NewStylePlanner
     Planner.should_fork = _or_local(Planner.should_fork)
+
+
+class StrategyModule(*BASES):  # type: ignore[misc]
+    """What Ansible looks for in this file."""
