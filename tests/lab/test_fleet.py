@@ -44,7 +44,7 @@ open(folder + "server.pem", "wb").write(new.public_bytes(serialization.Encoding.
 
 @pytest.fixture(scope="module", autouse=True)
 def _nothing_before_and_nothing_after(request: pytest.FixtureRequest) -> Iterator[None]:
-    keep = "BACPIPES_LAB_KEEP" in os.environ  # by hand: the lab stands, and stays
+    keep = "BACPIPES_TEST_LAB_KEEP" in os.environ  # by hand: the lab stands, and stays
     if not keep:
         _lab("down")
     yield
