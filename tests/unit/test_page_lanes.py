@@ -9,7 +9,7 @@ from bacpipes.exporter.live import Bridge
 from bacpipes.page import lanes
 
 NOW = datetime.now(UTC)
-OLD = (NOW - timedelta(minutes=20)).isoformat()
+OLD = (NOW - timedelta(hours=20)).isoformat()
 SHIPS: dict[str, Any] = {"ships": True, "reason": None, "shipped": NOW.isoformat(), "waiting": 0, "oldest": None}
 SLOT: dict[str, Any] = {"name": "bacpipes_duxton", "active": True, "wal_status": "reserved", "behind": 2_500_000}
 
@@ -37,7 +37,7 @@ def test_the_bridge(bridges: dict[str, Bridge], reason: str | None, value: str, 
     [
         ({}, "up to date", "good", "last shipped"),
         ({"waiting": 3, "oldest": NOW.isoformat()}, "up to date", "good", "last shipped"),
-        ({"waiting": 900, "oldest": OLD}, "behind", "warning", "900 batches wait, the oldest 20 min ago"),
+        ({"waiting": 900, "oldest": OLD}, "behind", "warning", "900 batches wait, the oldest 20 h ago"),
         ({"waiting": 1, "oldest": OLD, "reason": "refused"}, "not connected", "bad", "1 batch wait"),
         ({"shipped": None}, "up to date", "good", "nothing shipped since the start"),
         ({"ships": False}, "connected", "good", "commands and results go over our connection"),
