@@ -31,7 +31,8 @@ from bacpipes.embedded import LOOPBACK
 Target = tuple[str, int] | Path  # a TCP port, or a Unix socket
 TUNSETIFF, IFF_TUN, IFF_NO_PI = 0x400454CA, 1, 0x1000  # linux/if_tun.h
 CLONE_NEWNET = 0x40000000
-HERE, THERE = "10.77.0.1", "10.77.0.2"
+NETWORK = f"10.77.{os.getpid() // 64 % 256}.{{}}"  # so that two runs on one machine do not meet
+HERE, THERE = (NETWORK.format(os.getpid() % 64 * 4 + host) for host in (1, 2))
 QUEUE = 1.0  # seconds that the link's queue holds
 
 

@@ -51,6 +51,7 @@ def overflow(system: System, count: int) -> None:
     before = system.dropped()
     wait(lambda: system.dropped() > before + count, "broker A drops", 600)
     wait(lambda: system.metric("bacpipes_ship_connected") == 0, "the worker's metrics tell of the cut")
+    assert "the bridge to central is down: macau" in system.run("doctor").stdout
     system.mend()
     span.equal(180)
     system.live_lane_drained()
@@ -74,8 +75,8 @@ def dropped_by_metrics(url: str) -> float:
 
 
 @pytest.mark.faults
-def test_a_cut_of_ten_minutes(system: System) -> None:
-    overflow(system, 600 * 100)
+def test_a_cut_that_overflows_it_twenty_times(system: System) -> None:
+    overflow(system, 20_000)
 
 
 def full_disk(system: System, seconds: float) -> None:
@@ -89,9 +90,13 @@ def full_disk(system: System, seconds: float) -> None:
     wait(lambda: "rror" in system.telegraf.log()[said:], "Telegraf says so too", 60)
     system.flow(seconds)
     assert disk.free == 0
+    system.telegraf.stop()  # what it could not write it has not acknowledged; the other lane has to do without its help
     disk.make_room()
     span.equal(180)
+    system.telegraf.start()
     system.live_lane_drained()
+    live, rows = span.offered()[0], span.rows()
+    assert live >= rows, "the live lane has brought all of it too"
     wait(lambda: system.not_ready() == {}, "both lanes are open again", 90)
 
 
@@ -100,8 +105,8 @@ def test_a_full_disk_at_central(system: System) -> None:
 
 
 @pytest.mark.faults
-def test_a_disk_that_is_full_for_five_minutes(system: System) -> None:
-    full_disk(system, 300)
+def test_a_disk_that_is_full_for_three_minutes(system: System) -> None:
+    full_disk(system, 180)
 
 
 def slow_and_lossy(system: System, seconds: float) -> None:
@@ -122,7 +127,12 @@ def slow_and_lossy(system: System, seconds: float) -> None:
             system.flow(1)
             lags.append(system.lag())
         live, complete = ([round(lag[lane], 1) for lag in lags] for lane in (0, 1))
-        print(f"lag in seconds, live {live}, complete {complete}")
+        told = (
+            f"live {live}, complete {complete}"
+            if seconds < 60
+            else f"at most: live {max(live)}, complete {max(complete)}"
+        )
+        print(f"lag in seconds, {told}")
         span.equal(120)
         system.live_lane_drained(120)
         assert span.offered()[0] >= span.rows() - 500, "what was published within the last second is on its way"
@@ -138,8 +148,8 @@ def test_a_slow_and_lossy_link(system: System) -> None:
 
 
 @pytest.mark.faults
-def test_a_slow_and_lossy_link_for_ten_minutes(system: System) -> None:
-    slow_and_lossy(system, 600)
+def test_a_slow_and_lossy_link_for_five_minutes(system: System) -> None:
+    slow_and_lossy(system, 300)
 
 
 def lost_slot(system: System, folder: Path, seconds: float) -> None:
@@ -185,5 +195,5 @@ def test_a_slot_that_is_lost(system: System, tmp_path: Path) -> None:
 
 
 @pytest.mark.faults
-def test_a_slot_that_is_lost_for_five_minutes(system: System, tmp_path: Path) -> None:
-    lost_slot(system, tmp_path, 300)
+def test_a_slot_that_is_lost_for_three_minutes(system: System, tmp_path: Path) -> None:
+    lost_slot(system, tmp_path, 180)

@@ -20,7 +20,7 @@ from bacpipes.bacnet.interface import check_bindable, parse_interface
 from bacpipes.database import connect, connect_now, first_line, query, schema_version
 from bacpipes.errors import BacpipesError
 from bacpipes.mqtt import config as mqtt_config
-from bacpipes.mqtt.check import dropped, test_connection
+from bacpipes.mqtt.check import ask, test_connection
 from bacpipes.settings import Settings
 
 GIGABYTE = 1024**3
@@ -214,8 +214,16 @@ async def _broker(settings: Settings) -> list[Finding]:
     kind = "encrypted" if config.tls_enabled else "not encrypted"
     user = f"as {config.username}" if config.username else "without a username"
     found = [Finding("broker", Level.OK, f"{config.address}, {kind}, {user}, MQTT {config.protocol}")]
-    if lost := await dropped(config):
-        text = f"{lost} messages found a full queue since the broker's start, and were dropped"
+    told = await ask(config)
+    down = [name for name, up in told.bridges.items() if not up]
+    if down:
+        text = f"the bridge to central is down: {', '.join(down)}"
+        remedy = (
+            "Live values wait. The broker's log says why: refused, a certificate that ended or was revoked, or no way."
+        )
+        found.append(Finding("broker", Level.PROBLEM, text, remedy))
+    if told.dropped:
+        text = f"{told.dropped} messages found a full queue since the broker's start, and were dropped"
         remedy = "Who does not fetch them? Is it the bridge, then live values are lost; the complete lane brings all."
         found.append(Finding("broker", Level.WARNING, text, remedy))
     return found

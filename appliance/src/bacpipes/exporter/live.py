@@ -17,7 +17,7 @@ from bacpipes.exporter.news import News
 from bacpipes.exporter.store import Store
 from bacpipes.log import Transition, get_logger
 from bacpipes.mqtt import config as mqtt_config
-from bacpipes.mqtt.check import DROPPED
+from bacpipes.mqtt.check import BRIDGES, DROPPED
 from bacpipes.mqtt.config import MqttConfig
 from bacpipes.mqtt.failures import MqttError
 from bacpipes.mqtt.message import ReceivedMessage
@@ -30,7 +30,6 @@ QUEUE = 5_000  # readings that one watcher may be behind; what is older is left 
 REMEMBERED = 50_000  # topics
 RETRY = 5.0  # seconds
 DISABLED = "MQTT is switched off."
-BRIDGES = "$SYS/broker/connection/{}/state"  # Mosquitto tells of its bridges there; another broker does not
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +91,7 @@ class Live:
             await session.open()
             await session.subscribe(f"{self._settings.site_id}/#")
             with contextlib.suppress(MqttError):  # the broker's access list may keep it from us
-                await session.subscribe(BRIDGES.format("+"))
+                await session.subscribe(BRIDGES)
                 await session.subscribe(DROPPED)
             self.reason = None
             self._health.recovered()

@@ -5,7 +5,8 @@ import secrets
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 
 from bacpipes.errors import BacpipesError
 from bacpipes.mqtt import certificates
@@ -17,7 +18,8 @@ from bacpipes.mqtt.message import ReceivedMessage
 from bacpipes.mqtt.session import ANSWER_WITHIN, Session
 
 DROPPED = "$SYS/broker/publish/messages/dropped"  # Mosquitto counts there what its full queues had no room for
-TOLD_WITHIN = 1.0  # seconds; it is a retained message
+BRIDGES = "$SYS/broker/connection/+/state"
+TOLD_WITHIN = 1.0  # seconds; these are retained messages
 
 
 @dataclass(frozen=True)
@@ -69,26 +71,35 @@ async def test_connection(config: MqttConfig) -> TestResult:
 test_connection.__test__ = False  # type: ignore[attr-defined]
 
 
-async def dropped(config: MqttConfig) -> int | None:
-    """Messages that the broker has thrown away since its start, because a queue was full; None where it does not tell.
+@dataclass
+class Told:
+    """What a Mosquitto tells of itself; another kind of broker, or one whose access list keeps it from us, nothing."""
 
-    Raises what a connection raises.
-    """
-    told: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    dropped: int = 0  # messages that found a full queue since its start
+    bridges: dict[str, bool] = field(default_factory=dict)  # name → is it up
+
+
+async def ask(config: MqttConfig) -> Told:
+    """Have the broker tell of itself; raises what a connection raises."""
+    found, over = Told(), asyncio.Event()
 
     def take(message: ReceivedMessage) -> None:
-        if message.topic == DROPPED and message.payload.isdigit() and not told.done():
-            told.set_result(int(message.payload))
+        if message.topic == DROPPED and message.payload.isdigit():
+            found.dropped = int(message.payload)
+            over.set()  # it was asked for last
+        elif message.topic.startswith(BRIDGES[: BRIDGES.index("+")]):
+            found.bridges[message.topic.split("/")[3]] = message.payload == b"1"
 
     session = Session(config, client_id=f"{config.client_id}-test-{secrets.token_hex(3)}", on_message=take)
     await session.open()
     try:
-        await session.subscribe(DROPPED)
-        return await asyncio.wait_for(told, TOLD_WITHIN)
-    except (MqttError, TimeoutError):  # another kind of broker, or its access list keeps it from us
-        return None
+        with suppress(MqttError, TimeoutError):
+            await session.subscribe(BRIDGES)
+            await session.subscribe(DROPPED)
+            await asyncio.wait_for(over.wait(), TOLD_WITHIN)
     finally:
         await session.close()
+    return found
 
 
 def _plan(config: MqttConfig) -> list[tuple[str, Callable[[MqttConfig], Awaitable[str]]]]:
