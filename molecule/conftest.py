@@ -69,8 +69,8 @@ def plays_again(item: pytest.Item) -> bool:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what plays again where BACPIPES_MOLECULE is `quick`, and say so; the guard goes last."""
-    if os.environ.get("BACPIPES_MOLECULE") == "quick":
+    """Leave out what plays again where BACPIPES_TEST_MOLECULE is `quick`, and say so; the guard goes last."""
+    if os.environ.get("BACPIPES_TEST_MOLECULE") == "quick":
         long = [item for item in items if plays_again(item)]
         items[:] = [item for item in items if item not in long]
         config.hook.pytest_deselected(items=long)

@@ -76,3 +76,20 @@ def unheard(site: Site, moment: float) -> int:
         [moment],
     )
     return sum(1 for topic, at in rows if at not in heard.get(topic, ()))
+
+
+def disordered(site: Site) -> list[tuple[str, str, str]]:
+    """Readings that the observer heard for the first time after a later one of the same point: topic, and both times.
+    What is sent again after a crash was heard before, and does not count."""
+    found = []
+    heard: dict[str, set[str]] = {}
+    newest: dict[str, str] = {}
+    for topic, payload, _ in list(site.observer.messages):
+        if not topic.endswith("/presentValue"):
+            continue
+        at = json.loads(payload)["timestamp"]
+        if at not in heard.setdefault(topic, set()) and at < newest.get(topic, ""):
+            found.append((topic, at, newest[topic]))
+        heard[topic].add(at)
+        newest[topic] = max(at, newest.get(topic, ""))
+    return found

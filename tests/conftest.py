@@ -11,6 +11,7 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
+import apart
 import central_parts
 from bacpipes import migrate
 from bacpipes.embedded import EmbeddedBroker, EmbeddedPostgres
@@ -18,6 +19,17 @@ from bacpipes.settings import Settings
 
 SITE = "duxton"
 _numbers = itertools.count(1)
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """What ``-n auto`` means here."""
+    return apart.processes()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """A process beside others gets a network of its own."""
+    if hasattr(config, "workerinput"):
+        apart.enter()
 
 
 @pytest.fixture(autouse=True)

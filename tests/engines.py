@@ -25,6 +25,7 @@ from typing import Any, Protocol, Self
 import psycopg
 from psycopg.conninfo import make_conninfo
 
+from apart import outside
 from bacpipes.embedded import LOOPBACK, free_port
 
 RELEASE = "trixie"
@@ -241,7 +242,8 @@ def _make(root: Path) -> None:
         if old.exists():
             shutil.rmtree(old)
     command = ["debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}", RELEASE, str(partial), _mirror()]
-    made = subprocess.run(command, env=_environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    made = subprocess.run(outside(command), env=_environment(), text=True, **output)
     if made.returncode != 0:
         raise RuntimeError(f"debootstrap failed; its last lines: {made.stdout[-1000:]}")
     for package in (partial / "var/cache/apt/archives").glob("*.deb"):

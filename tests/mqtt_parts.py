@@ -24,12 +24,13 @@ from pki import Pair
 WITHIN = 15.0  # seconds for anything that a test waits for
 
 
-async def until(condition: Callable[[], object], what: str, within: float = WITHIN) -> None:
-    """Wait for a condition; fail with ``what`` when it does not come true."""
+async def until(condition: Callable[[], object], what: str, within: float = WITHIN, pause: float = 0.01) -> None:
+    """Wait for a condition; fail with ``what`` when it does not come true. ``pause`` is between two looks: one that is
+    costly must not starve what it waits for."""
     deadline = time.monotonic() + within
     while not condition():
         assert time.monotonic() < deadline, f"not within {within} s: {what}"
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(pause)
 
 
 class Mosquitto:

@@ -10,6 +10,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from apart import outside
+
 VERSION = "v1.39.3"  # as in playbooks/group_vars/all/versions.yml
 TAGS = "custom,inputs.mqtt_consumer,parsers.value,outputs.postgresql,secretstores.docker"
 MODULE = "github.com/influxdata/telegraf/cmd/telegraf"
@@ -40,7 +42,7 @@ def _build(program: Path) -> None:
     environment = os.environ | {"GOBIN": str(partial), "CGO_ENABLED": "0", "GOFLAGS": "-trimpath -buildvcs=false"}
     words = ["nice", go, "install", "-ldflags=-s -w", f"-tags={TAGS}", f"{MODULE}@{VERSION}"]
     try:
-        done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=BUILD_WITHIN, check=False)
+        done = subprocess.run(outside(words), env=environment, capture_output=True, text=True, timeout=BUILD_WITHIN)
     except subprocess.TimeoutExpired:
         raise NoTelegrafError(f"Telegraf is not built: go took longer than {BUILD_WITHIN} s") from None
     if done.returncode:

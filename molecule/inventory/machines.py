@@ -2,7 +2,7 @@
 """The machines that Molecule's scenarios run on, as an Ansible inventory.
 
 A program and not a file, for testinfra reads `ansible_host` as it stands, and the addresses depend on the lab
-(BACPIPES_LAB_*).
+(BACPIPES_TEST_LAB_*).
 """
 
 import ipaddress
@@ -14,11 +14,11 @@ PROJECT = Path(__file__).resolve().parents[2]
 
 
 def setting(name: str, default: str) -> str:
-    return os.environ.get(f"BACPIPES_LAB_{name}") or default
+    return os.environ.get(f"BACPIPES_TEST_LAB_{name}") or default
 
 
 def nameservers() -> list[str]:
-    given = os.environ.get("BACPIPES_LAB_NAMESERVERS", "").replace(",", " ").split()
+    given = os.environ.get("BACPIPES_TEST_LAB_NAMESERVERS", "").replace(",", " ").split()
     if given:
         return given
     lines = [line.split() for line in Path("/etc/resolv.conf").read_text(encoding="utf-8").splitlines()]

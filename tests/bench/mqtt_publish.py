@@ -13,7 +13,7 @@ from pathlib import Path
 import structlog
 from pydantic import SecretStr
 
-from bacpipes.mqtt import session as mqtt_session
+from bacpipes.mqtt import window as mqtt_window
 from bacpipes.mqtt.client import MqttClient
 from bacpipes.mqtt.config import MqttConfig
 from mqtt_parts import Mosquitto
@@ -46,7 +46,7 @@ def main(count: int = 10_000, rounds: int = 3) -> None:
         config = MqttConfig(broker="127.0.0.1", port=broker.port, enabled=True, username="u", password=SecretStr("p"))
         for _ in range(rounds):
             for window in WINDOWS:
-                mqtt_session.IN_FLIGHT = window
+                mqtt_window.IN_FLIGHT = window
                 found[window].append(asyncio.run(measure(config, count)))
     for window, results in found.items():
         rate, cpu = (statistics.median(column) for column in zip(*results, strict=True))

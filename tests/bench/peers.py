@@ -19,7 +19,7 @@ import psycopg
 import responder
 import rpm
 
-from bacpipes.bacnet import BacnetClient
+from bacpipes.bacnet.client import BacnetClient
 from bacpipes.embedded import EmbeddedPostgres
 
 BAC0 = "BAC0==2026.7.25"

@@ -5,23 +5,25 @@ Run: python tests/bench/rpm.py [rounds]
 """
 
 import asyncio
-import contextlib
 import sys
 import time
-from collections.abc import Iterator
 
 import costs
 import responder
+from turns import watched
 
 from bacpipes import memory
-from bacpipes.bacnet import BacnetClient, ObjectId
+from bacpipes.bacnet.client import BacnetClient
+from bacpipes.bacnet.rpm import ObjectId
+from bacpipes.events import Turnstile
 from bacpipes.points import Device, Point
+from bacpipes.reading import Reading
+from bacpipes.worker.poller import AT_ONCE
 from bacpipes.worker.reader import DeviceReader
 
 LOCAL = "127.0.0.1:47931"
 POINTS_A_REQUEST = 20
 DEVICES, POINTS = 250, 200  # of the full read
-BEAT = 0.001  # seconds between looks whether the loop is held up
 NAMES = ("present-value", "status-flags")
 KINDS = ("analog-input", "analog-output", "analog-value")
 
@@ -79,25 +81,6 @@ async def compare(rounds: int) -> None:
     costs.note("rpm_cpu_beside_bacpypes3", 1 / work)
 
 
-@contextlib.contextmanager
-def watched() -> Iterator[list[tuple[float, float]]]:
-    """How long (seconds) each turn of the loop kept the others waiting, and how much of that this process worked: the
-    rest is the machine's other work."""
-    turns: list[tuple[float, float]] = []
-    loop = asyncio.get_running_loop()
-    due, cpu = loop.time() + BEAT, time.process_time()
-
-    def beat() -> None:
-        nonlocal due, cpu, handle
-        turns.append((loop.time() - due, time.process_time() - cpu))
-        due, cpu = loop.time() + BEAT, time.process_time()
-        handle = loop.call_at(due, beat)
-
-    handle = loop.call_at(due, beat)
-    yield turns
-    handle.cancel()
-
-
 async def full_read(rounds: int) -> None:
     points = []
     for number in range(1, DEVICES + 1):
@@ -106,15 +89,14 @@ async def full_read(rounds: int) -> None:
         points.append((device, [a_point(device, n) for n in range(POINTS)]))
     async with BacnetClient(LOCAL) as client:
         readers = [(DeviceReader(client, device), its) for device, its in points]
-        memory.settle()  # as the worker does
+        memory.settle()  # this, and that few polls begin at once, as in the worker
+        starts = Turnstile(AT_ONCE)
         results = []
         for _ in range(rounds + 1):
-            with watched() as turns:
+            with watched() as watch:
                 began, cpu = time.perf_counter(), time.process_time()
-                readings = await asyncio.gather(*(reader.read(its) for reader, its in readers))
-                results.append(
-                    (time.perf_counter() - began, time.process_time() - cpu, *map(max, zip(*turns, strict=True)))
-                )
+                readings = await asyncio.gather(*(_poll(reader, its, starts) for reader, its in readers))
+                results.append((time.perf_counter() - began, time.process_time() - cpu, *watch.longest))
             assert all(
                 r.value == responder.value(number, n)
                 for number, its in enumerate(readings, 1)
@@ -124,7 +106,13 @@ async def full_read(rounds: int) -> None:
         seconds, cpu, waited, worked = (min(column) for column in zip(*runs, strict=True))
         print(f"{DEVICES} devices × {POINTS} points, one full read ({name}): {seconds:.2f} s, {cpu:.2f} s of CPU;")
         print(f"  event loop held up for {waited * 1000:.1f} ms at most, by our own work for {worked * 1000:.1f} ms")
+    costs.note("full_read_held_up_ms", min(each[3] for each in results[1:]) * 1000)
     costs.note("full_read_cpu_ms_per_1000", min(each[1] for each in results) / DEVICES / POINTS * 1e6)
+
+
+async def _poll(reader: DeviceReader, points: list[Point], starts: Turnstile) -> list[Reading]:
+    await starts.through()
+    return await reader.read(points)
 
 
 def a_point(device: Device, n: int) -> Point:

@@ -22,7 +22,7 @@ import costs
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
-from bacpipes.bacnet import BacnetClient
+from bacpipes.bacnet.client import BacnetClient
 from bacpipes.embedded import LOOPBACK, EmbeddedBroker, EmbeddedPostgres, free_port, stop
 
 PROGRAM = [sys.executable, "-m", "bacpipes"]

@@ -6,6 +6,7 @@ devices are `responder.py`'s, each with so many points.
 
 import csv
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -19,10 +20,14 @@ import costs
 import psutil
 import psycopg
 import responder
+import turns
 
 from bacpipes.embedded import LOOPBACK, EmbeddedBroker, EmbeddedPostgres, free_port, stop
 
 PROGRAM = [sys.executable, "-m", "bacpipes"]
+TURNS = [sys.executable, str(Path(__file__).with_name("turns.py"))]  # the worker, with a watch on its event loop
+WATCHED = (60, 15, 250, 200)  # as in `LOADS`
+SETTLED_AFTER = 70.0  # seconds; by then what stays has been put aside (`bacpipes.memory`)
 START_WITHIN = 180.0  # seconds
 LOADS = {  # name: seconds, interval, devices, points
     "sustained": (30, 1, 25, 200),
@@ -38,6 +43,9 @@ def main(*load: int) -> None:
         for name, each in loads.items():
             with tempfile.TemporaryDirectory(prefix="bacpipes-bench-") as directory:
                 run(Path(directory), name, *each)
+        if not load:
+            with tempfile.TemporaryDirectory(prefix="bacpipes-bench-") as directory:
+                watch_turns(Path(directory), *WATCHED)
 
 
 def run(directory: Path, name: str, seconds: int, interval: int, devices: int, points: int) -> None:
@@ -52,6 +60,31 @@ def run(directory: Path, name: str, seconds: int, interval: int, devices: int, p
         return
     costs.note(f"worker_{name}_cpu_ms_per_1000", cost.cpu / cost.readings * 1e6)
     costs.note(f"worker_{name}_megabytes", cost.resident)
+
+
+def watch_turns(directory: Path, seconds: int, interval: int, devices: int, points: int) -> None:
+    """How long the event loop is held up; a run of its own, as looking each millisecond costs something, too."""
+    found = directory / "turns"
+    with site(directory, interval, devices, points) as (environment, url), psycopg.connect(url, autocommit=True) as db:
+        worker = subprocess.Popen([*TURNS, str(found)], env=environment)
+        try:
+            warm_up(db, devices * points)
+            time.sleep(SETTLED_AFTER)
+            worker.send_signal(signal.SIGUSR1)
+            time.sleep(seconds)
+            worker.send_signal(signal.SIGUSR2)
+            while not found.exists():
+                assert worker.poll() is None, "the worker ended"
+                time.sleep(0.1)
+        finally:
+            stop(worker)
+    waited, worked = turns.read(found)
+    print(
+        f"{devices * points} points every {interval} s, {seconds} s: event loop held up for {waited * 1000:.1f} ms at "
+        f"most, by our own work for {worked * 1000:.1f} ms",
+        flush=True,
+    )
+    costs.note("worker_large_held_up_ms", worked * 1000)
 
 
 @contextmanager
@@ -140,10 +173,7 @@ class Cost:
 
 def measure(worker: psutil.Process, url: str, seconds: int, interval: int, points: int) -> Cost:
     with psycopg.connect(url, autocommit=True) as connection:
-        deadline = time.monotonic() + START_WITHIN
-        while counted(connection)[0] < 2 * points:  # warm
-            assert time.monotonic() < deadline, "the worker did not get going"
-            time.sleep(0.5)
+        warm_up(connection, points)
         time.sleep(interval / 3)  # amid two polls, so that whole polls are counted
         rows, _ = counted(connection)
         cpu, before, began = sum(worker.cpu_times()[:2]), worker.memory_info().rss, time.monotonic()
@@ -156,6 +186,14 @@ def measure(worker: psutil.Process, url: str, seconds: int, interval: int, point
     return Cost(
         points, interval, elapsed, rows_then - rows, waiting, bad, gaps, used, resident / 1e6, before / 1e6
     )  # fmt: skip
+
+
+def warm_up(connection: psycopg.Connection, points: int) -> None:
+    """Until each point was polled twice."""
+    deadline = time.monotonic() + START_WITHIN
+    while counted(connection)[0] < 2 * points:
+        assert time.monotonic() < deadline, "the worker did not get going"
+        time.sleep(0.5)
 
 
 def counted(connection: psycopg.Connection) -> tuple[int, int]:

@@ -2,11 +2,13 @@
 
 import asyncio
 import re
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
+import psycopg
 import pytest
-from playwright.async_api import Browser, expect
+from playwright.async_api import Browser, Page, expect
 
 from browser_parts import PASSWORD, SHOTS, text_of, visit
 from exporter_parts import Exporter, execute
@@ -72,12 +74,16 @@ async def test_a_trend_is_drawn_and_exported(browser: Browser, site: Site, expor
         assert "duxton.ahu.1.sensor.temp.air.supply.actual" in text
 
 
+async def choose_range(page: Page, name: str) -> None:
+    await page.get_by_label("Range").click()
+    await page.get_by_role("option", name=name).click()
+
+
 async def test_a_trend_goes_over_any_range(browser: Browser, site: Site, exporter: Exporter, people: None) -> None:
     point = site.one("SELECT id FROM point WHERE topic = %s", SENSOR_TOPIC)[0]
     async with visit(browser, exporter, "vera") as window:
         page = await window.open(f"/monitor?points={point}")
-        await page.get_by_label("Range").click()
-        await page.get_by_role("option", name="from … to").click()
+        await choose_range(page, "from … to")
         await page.get_by_label("From", exact=True).fill("2020-01-01T00:00")
         await page.get_by_label("To", exact=True).fill("2020-01-02T00:00")
         await expect(page.locator("[data-trend]")).to_have_text("No data in this range.")
@@ -85,6 +91,30 @@ async def test_a_trend_goes_over_any_range(browser: Browser, site: Site, exporte
         await expect(link).to_have_attribute("href", re.compile("start=2019-12-31T16%3A00"))  # the site's zone is UTC+8
         await page.get_by_label("To", exact=True).fill("2019-01-02T00:00")
         await expect(page.locator("[data-trend]")).to_contain_text("start does not lie before end")
+
+
+async def test_a_trend_shows_what_was_asked_last(
+    browser: Browser, site: Site, exporter: Exporter, people: None
+) -> None:
+    """The answer to the first question comes after that to the second."""
+    point = site.one("SELECT id FROM point WHERE topic = %s", SENSOR_TOPIC)[0]
+    day = datetime.now(UTC).date() - timedelta(days=3)
+    site.database.execute(f"CREATE TABLE days_ago PARTITION OF reading FOR VALUES FROM ('{day}') TO ('{day} 12:00')")
+    waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'days_ago'::regclass"
+    async with visit(browser, exporter, "otto") as window:
+        page = await window.open(f"/monitor?points={point}")
+        with psycopg.connect(site.settings.database_url.get_secret_value()) as holder:
+            holder.execute("LOCK TABLE days_ago IN ACCESS EXCLUSIVE MODE")
+            await choose_range(page, "7 days")
+            await until(lambda: site.one(waiting)[0] == 1, "the first question waits")
+            await choose_range(page, "1 hour")
+            await expect(page.locator("[data-trend]")).to_contain_text("each the mean of 6 s")
+        await until(lambda: site.one(waiting)[0] == 0, "the first question has its answer")
+        site.database.execute("DROP TABLE days_ago")
+        await page.get_by_label(f"Write {SETPOINT}").click()  # what it brings comes after what the late answer did
+        await expect(page.locator("[data-now]")).to_be_visible()
+        await expect(page.locator("[data-trend]")).to_contain_text("each the mean of 6 s")
+        await expect(page.get_by_role("link", name="JSON", include_hidden=True)).to_have_count(1)
 
 
 async def test_a_write_and_its_release(browser: Browser, site: Site, exporter: Exporter, people: None) -> None:

@@ -5,7 +5,9 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from bacpipes.bacnet import BacnetClient, BacnetError, MalformedError, NoAnswerError, check_bindable, parse_interface
+from bacpipes.bacnet.client import BacnetClient
+from bacpipes.bacnet.errors import BacnetError, MalformedError, NoAnswerError
+from bacpipes.bacnet.interface import check_bindable, parse_interface
 from bacpipes.embedded import LOOPBACK
 from bacpipes.errors import UnavailableError
 from bacpipes.points import Device
@@ -47,7 +49,7 @@ async def peer() -> AsyncIterator[Callable[[Callable[[int, int], bytes]], None]]
 
 @pytest.fixture
 async def client(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[BacnetClient]:
-    monkeypatch.setattr("bacpipes.bacnet.SEGMENTS_WITHIN", 0.5)
+    monkeypatch.setattr("bacpipes.bacnet.client.SEGMENTS_WITHIN", 0.5)
     async with BacnetClient(f"{LOOPBACK}:{PORT}", timeout=0.3, retries=0) as client:
         yield client
 

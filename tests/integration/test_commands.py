@@ -12,7 +12,8 @@ import psycopg
 import pytest
 from bacpypes3.primitivedata import Real
 
-from bacpipes.bacnet import BacnetClient, NoAnswerError
+from bacpipes.bacnet.client import BacnetClient
+from bacpipes.bacnet.errors import NoAnswerError
 from bacpipes.embedded import LOOPBACK, EmbeddedBroker
 from bacpipes.settings import Settings
 from bacpipes.writes.request import WriteRequest, request_write

@@ -6,10 +6,11 @@ import time
 import pytest
 from click.testing import CliRunner, Result
 
-from bacpipes.bacnet import BacnetClient, NoAnswerError
+from bacpipes.bacnet.client import BacnetClient
+from bacpipes.bacnet.errors import NoAnswerError
+from bacpipes.bacnet.manners import Manners
 from bacpipes.cli import cli
 from bacpipes.embedded import LOOPBACK, EmbeddedBroker
-from bacpipes.manners import Manners
 from bacpipes.settings import Settings
 from mqtt_parts import until
 from site_parts import AHU, Site

@@ -12,7 +12,9 @@ import pytest
 from bacpypes3.local.analog import AnalogValueObject
 from click.testing import CliRunner, Result
 
-from bacpipes.bacnet import BacnetClient, IAm, PropertyResult
+from bacpipes.bacnet.answers import PropertyResult
+from bacpipes.bacnet.application import IAm
+from bacpipes.bacnet.client import BacnetClient
 from bacpipes.cli.discover import discover as command
 from bacpipes.discovery import DeviceFound, DeviceRead, Event, ObjectRead, Problem, Scope, discover
 from bacpipes.errors import UnavailableError

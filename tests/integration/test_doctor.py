@@ -1,16 +1,18 @@
 """The doctor on a whole site: quiet where all is well, and plain about what is not."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
+import httpx
 import pytest
 
 from bacpipes.doctor import Finding, Level, examine
-from bacpipes.embedded import EmbeddedBroker
+from bacpipes.embedded import LOOPBACK, EmbeddedBroker
 from bacpipes.settings import Settings
 from conftest import make_settings
-from mqtt_parts import until
-from site_parts import AHU, BASE, SENSOR_TOPIC, Site
+from mqtt_parts import WITHIN, until
+from site_parts import AHU, BASE, SENSOR_TOPIC, SETPOINT, Site
 
 
 @pytest.fixture
@@ -46,6 +48,26 @@ async def test_a_silent_device_and_a_bad_point_are_named(site: Site) -> None:
     site.building.fault("silent", AHU)
     await until(lambda: "no answer" in site.published(SENSOR_TOPIC)[-1]["reason"], "the device is silent")
     assert f"12345 AHU-1 at {BASE}" in problems(await examine(site.settings))["device"]
+
+
+async def test_a_held_write_is_named_by_doctor_and_metrics(site: Site) -> None:
+    assert (await site.write(**SETPOINT, value=70.5))["success"]
+    told = [finding.text for finding in await examine(site.settings) if finding.subject == "writes"]
+    assert any("1 slots held, the oldest: duxton.ahu.1.sp." in text and "priority 8, 70.5" in text for text in told), (
+        told
+    )
+    named = 'bacpipes_held_slot{device="12345",object="analog-value:120",priority="8"} 70.5'
+    await until_told(site, lambda text: named in text)
+    await site.write(**SETPOINT, release=True)
+    await until_told(site, lambda text: "bacpipes_held_slot{" not in text)
+    assert "nothing is held" in [finding.text for finding in await examine(site.settings)]
+
+
+async def until_told(site: Site, right: Callable[[str], bool]) -> None:
+    """Wait until /metrics says so."""
+    async with asyncio.timeout(WITHIN), httpx.AsyncClient() as client:
+        while not right((await client.get(f"http://{LOOPBACK}:{site.settings.worker_http_port}/metrics")).text):
+            await asyncio.sleep(0.05)
 
 
 async def test_a_wrong_password_of_the_broker_is_named(site: Site) -> None:

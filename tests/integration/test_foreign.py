@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from bacpipes import foreign
-from bacpipes.bacnet import BacnetClient
+from bacpipes.bacnet import foreign
+from bacpipes.bacnet.client import BacnetClient
 from bacpipes.discovery import Scope, find_devices
 from bacpipes.embedded import LOOPBACK
 from bacpipes.errors import UnavailableError

@@ -10,7 +10,8 @@ import httpx
 import pytest
 
 from accounts import account, lost, settled
-from bacpipes.bacnet import BacnetClient, BacnetError, MalformedError
+from bacpipes.bacnet.client import BacnetClient
+from bacpipes.bacnet.errors import BacnetError, MalformedError
 from bacpipes.embedded import LOOPBACK, EmbeddedBroker
 from bacpipes.points import Device
 from bacpipes.settings import Settings
@@ -45,7 +46,7 @@ def sender(host: str = LOOPBACK, port: int = 0) -> Iterator[socket.socket]:
 
 @pytest.fixture
 async def client(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[BacnetClient]:
-    monkeypatch.setattr("bacpipes.bacnet.SEGMENTS_WITHIN", 0.5)
+    monkeypatch.setattr("bacpipes.bacnet.client.SEGMENTS_WITHIN", 0.5)
     async with BacnetClient(f"{LOOPBACK}:{OURS}", timeout=0.5, retries=3) as client:
         yield client
 

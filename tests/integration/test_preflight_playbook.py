@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 import yaml
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from pki import Authority
 
@@ -49,7 +51,7 @@ class Fleet:
         shutil.copytree(ROOT / "inventory" / "example", self.inventory)
         self.playbook = folder / "play.yml"
         self.playbook.write_text(AFTERWARDS.format(preflight=PREFLIGHT, mark=self.marks))
-        secrets = {"vault_pki_ca_passphrase": "only for tests", "vault_proxmox_token_secret": "t0ken-secret"}
+        secrets = {"vault_pki_ca_passphrase": "only for these tests", "vault_proxmox_token_secret": "t0ken-secret"}
         (self.inventory / "group_vars" / "all" / "vault.yml").write_text(yaml.safe_dump(secrets))
         self.extra: dict[str, Any] = {"site_reachability": False}
 
@@ -99,8 +101,9 @@ def test_the_example_passes_and_the_next_play_runs(fleet: Fleet, mode: list[str]
     assert sorted(mark.name for mark in fleet.marks.iterdir()) == ([] if mode else ["klcc", "macau"])
 
 
-def test_onboarding_begins_with_the_preflight() -> None:
-    first = yaml.safe_load((ROOT / "playbooks" / "onboard.yml").read_text())[0]
+@pytest.mark.parametrize("playbook", ["onboard", "offboard"])
+def test_what_changes_sites_begins_with_the_preflight(playbook: str) -> None:
+    first = yaml.safe_load((ROOT / "playbooks" / f"{playbook}.yml").read_text())[0]
     assert first["ansible.builtin.import_playbook"] == "preflight.yml"
 
 
@@ -125,6 +128,16 @@ MISTAKES: dict[str, tuple[Callable[[Fleet], object], str]] = {
         lambda fleet: fleet.site("macau", lan={"gateway": "{{ office_router }}"}),
         "macau: site.lan.gateway can't be read ('office_router' is undefined",
     ),
+    "central": (
+        lambda fleet: fleet.edit("host_vars/central.yml", lambda content: content["central"].update(adress="x")),
+        "central: central.adress is not known; did you mean address? central knows: id, address, container, lan,",
+    ),
+    "group variable": (
+        lambda fleet: fleet.edit(
+            "group_vars/all/fleet.yml", lambda content: content.update(appliance_retention_days=60)
+        ),
+        "inventory: group_vars/all/fleet.yml appliance_retention_days is set by the playbooks",
+    ),
     "secret": (
         lambda fleet: (fleet.inventory / "group_vars" / "all" / "vault.yml").unlink(),
         "macau: vault_proxmox_token_secret is missing, and backend proxmox needs it. `ansible-vault edit",
@@ -141,6 +154,55 @@ def test_a_mistake_is_refused_before_anything_changes(
     output = fleet.refused("--skip-tags", "site_reachability")
     assert words in output
     assert "changed=1" not in output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["-l", "macau,klc"], "-l klc is no host or group of the inventory; did you mean klcc? Correct the name."),
+        (["-l", "central"], "-l central leaves no host of the group sites, which has: macau, klcc. Name one of these."),
+        (["--tags", "dokcer"], "--tags dokcer is no tag of any playbook; did you mean docker? Correct the name."),
+    ],
+)
+def test_a_run_that_would_do_less_than_was_meant_is_refused(fleet: Fleet, arguments: list[str], words: str) -> None:
+    assert words in fleet.refused(*arguments)
+
+
+@pytest.mark.parametrize("playbook", ["onboard", "offboard", "verify", "rotate_certs", "central"])
+def test_every_playbook_looks_at_the_names_that_it_is_given(fleet: Fleet, playbook: str) -> None:
+    fleet.playbook = ROOT / "playbooks" / f"{playbook}.yml"
+    words = "-l centrl is no host or group of the inventory; did you mean central? Correct the name."
+    assert words in fleet.refused("-l", "macau,centrl")
+
+
+def test_an_inventory_without_sites_is_refused(fleet: Fleet) -> None:
+    fleet.edit("hosts.yml", lambda content: content["all"]["children"].pop("sites"))
+    assert "The inventory has no host in the group sites. Is -i the right one" in fleet.refused()
+
+
+def test_another_passphrase_than_the_authoritys_is_refused(fleet: Fleet) -> None:
+    fleet.extra.pop("site_reachability")
+    folder = fleet.inventory / "pki" / "ca-1"
+    folder.mkdir(parents=True)
+    lock = serialization.BestAvailableEncryption(b"the one it was made with")
+    pem, pkcs8 = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    (folder / "ca.key").write_bytes(ec.generate_private_key(ec.SECP256R1()).private_bytes(pem, pkcs8, lock))
+    output = fleet.refused("--skip-tags", "site_reachability")
+    assert "ca-1/ca.key can't be opened: pki_ca_passphrase is not the passphrase it was made with" in output
+    assert "only for these tests" not in output
+
+
+def test_central_begins_with_a_check_of_its_own(fleet: Fleet) -> None:
+    def change(content: dict[str, Any]) -> None:
+        content["central"] |= {"container": {"backend": "lxc", "host": "lxc9"}}
+
+    fleet.edit("host_vars/central.yml", change)
+    fleet.playbook = ROOT / "playbooks" / "central.yml"
+    output = fleet.refused()
+    assert "central: central.container.host lxc9 is no host of the inventory; did you mean lxc1?" in output
+    assert "central: central.container.template is missing: the container is made from it." in output
+    assert "Build the appliance image" not in output
+    assert "-l macau leaves no host of the group centrals, which has: central." in fleet.refused("-l", "macau")
 
 
 def test_the_mistakes_of_all_hosts_are_told_in_one_run(fleet: Fleet) -> None:
@@ -170,6 +232,9 @@ def test_the_preflight_runs_whatever_tags_are_asked_for(fleet: Fleet) -> None:
 
 
 # --- what has to answer ----------------------------------------------------------------------------------------------
+
+
+SILENT = {"ansible_host": "127.0.0.1", "ansible_port": 1, "ansible_connection": "ssh"}  # nobody listens on port 1
 
 
 class Imitation(BaseHTTPRequestHandler):
@@ -210,6 +275,7 @@ def ask(fleet: Fleet, port: int, **container: Any) -> None:
     local = {"ansible_host": "127.0.0.1", "ansible_connection": "local"}
     groups = {"container_hosts": {"hosts": {"lxc1": local}}}
     fleet.edit("hosts.yml", lambda content: content["all"]["children"].update(groups))
+    fleet.edit("host_vars/central.yml", lambda content: content.update(ansible_connection="local"))
 
 
 def test_what_answers_passes(fleet: Fleet, proxmox: int) -> None:
@@ -228,7 +294,7 @@ def test_a_node_that_is_not_there_is_refused(fleet: Fleet, proxmox: int) -> None
 def test_a_token_that_is_refused_is_named_and_not_shown(fleet: Fleet, proxmox: int) -> None:
     ask(fleet, proxmox)
     (fleet.inventory / "group_vars" / "all" / "vault.yml").write_text(
-        "vault_pki_ca_passphrase: only for tests\nvault_proxmox_token_secret: wr0ng\n"
+        "vault_pki_ca_passphrase: only for these tests\nvault_proxmox_token_secret: wr0ng\n"
     )
     output = fleet.refused()
     assert (
@@ -246,6 +312,14 @@ def test_all_that_does_not_answer_is_told_in_one_run(fleet: Fleet) -> None:
     assert "macau: fleet.proxmox.api_host 127.0.0.1 does not answer (" in output
     assert "klcc: site.container.host lxc1 does not answer by ssh (" in output
     assert "`ansible -m ansible.builtin.ping lxc1` tries it alone." in output
+
+
+def test_a_central_server_that_does_not_answer_is_told(fleet: Fleet, proxmox: int) -> None:
+    ask(fleet, proxmox)
+    fleet.edit("host_vars/central.yml", lambda content: content.update(SILENT))
+    output = fleet.refused("-l", "macau")
+    assert "macau: the central server central, at which it registers, does not answer by ssh (" in output
+    assert "Make it first (playbooks/central.yml), or check its ansible_host" in output
 
 
 def test_the_disk_of_a_machine_that_is_there_is_looked_at(fleet: Fleet, proxmox: int) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from bacpipes.database import Connection, connect
 from bacpipes.metrics import WorkerMetrics
-from bacpipes.mqtt.client import NotConnectedError
+from bacpipes.mqtt.failures import NotConnectedError
 from bacpipes.points.directory import Directory
 from bacpipes.reading import Batch, Quality, Reading
 from bacpipes.settings import Settings

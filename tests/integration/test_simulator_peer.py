@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from peer.bacnet_client import CLIENT_PORT, PORT, until
 
+from apart import outside
 from bacpipes.simulator import Building
 
 SOURCE = Path(__file__).parent / "peer"
@@ -30,7 +31,7 @@ def peer(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copy(SOURCE / name, folder)
     command = ["npm", "install", "--no-save", "--no-package-lock", "--ignore-scripts", "--no-audit", "--no-fund"]
     environment = os.environ | {"npm_config_update_notifier": "false"}
-    result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=180)
+    result = subprocess.run(outside(command), cwd=folder, env=environment, capture_output=True, text=True, timeout=180)
     if result.returncode:
         pytest.skip(f"npm cannot install the foreign BACnet stack: {result.stderr.strip()[-300:]}")
     return folder

@@ -19,7 +19,7 @@ from test_fleet import _lab
 pytestmark = pytest.mark.faults
 
 CATCH_UP = 240.0  # seconds until central has what the fault held up
-CUT = float(os.environ.get("BACPIPES_LAB_CUT", "90"))  # seconds
+CUT = float(os.environ.get("BACPIPES_TEST_LAB_CUT", "90"))  # seconds
 ROWS = """
     SELECT count(*) || ' ' || coalesce(md5(string_agg(concat_ws(' ', (extract(epoch FROM time) * 1000)::bigint,
         device_id, object_type, object_instance, value, quality), ','
@@ -95,7 +95,7 @@ FAULTS = [
 
 @pytest.fixture(scope="module", autouse=True)
 def a_fleet() -> Iterator[None]:
-    keep = "BACPIPES_LAB_KEEP" in os.environ  # by hand: the lab stands, and stays
+    keep = "BACPIPES_TEST_LAB_KEEP" in os.environ  # by hand: the lab stands, and stays
     if not keep:
         _lab("up")
     yield

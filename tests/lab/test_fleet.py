@@ -44,11 +44,13 @@ open(folder + "server.pem", "wb").write(new.public_bytes(serialization.Encoding.
 
 @pytest.fixture(scope="module", autouse=True)
 def _nothing_before_and_nothing_after(request: pytest.FixtureRequest) -> Iterator[None]:
-    _lab("down")
+    keep = "BACPIPES_TEST_LAB_KEEP" in os.environ  # by hand: the lab stands, and stays
+    if not keep:
+        _lab("down")
     yield
     if request.session.testsfailed:
         _tell_what_the_databases_said()
-    if "BACPIPES_LAB_KEEP" not in os.environ:
+    if not keep:
         _lab("down")
 
 
@@ -223,7 +225,7 @@ def test_down_leaves_nothing() -> None:
 
 def _tell_what_the_databases_said() -> None:
     """Before the machines go: what a server that crashed has written down."""
-    for machine in machines.ours():
+    for machine in sorted(MACHINES.keys() & machines.ours()):
         log = "docker logs bacpipes-database-1 2>&1 | grep -E 'PANIC|FATAL|terminated|crash|recovery' | tail -20"
         print(f"\n── database of {machine}\n{fleet.ssh(machine, f'{log} || true')}")
 

@@ -9,8 +9,8 @@ from bacpipes.exporter.live import Bridge
 from bacpipes.page import lanes
 
 NOW = datetime.now(UTC)
-OLD = (NOW - timedelta(hours=20)).isoformat()
-SHIPS: dict[str, Any] = {"ships": True, "reason": None, "shipped": NOW.isoformat(), "waiting": 0, "oldest": None}
+OLD = timedelta(minutes=20)  # ago, when the test runs
+SHIPS: dict[str, Any] = {"ships": True, "reason": None, "shipped": timedelta(), "waiting": 0, "oldest": None}
 SLOT: dict[str, Any] = {"name": "bacpipes_duxton", "active": True, "wal_status": "reserved", "behind": 2_500_000}
 
 
@@ -36,18 +36,23 @@ def test_the_bridge(bridges: dict[str, Bridge], reason: str | None, value: str, 
     ("changes", "value", "level", "words"),
     [
         ({}, "up to date", "good", "last shipped"),
-        ({"waiting": 3, "oldest": NOW.isoformat()}, "up to date", "good", "last shipped"),
-        ({"waiting": 900, "oldest": OLD}, "behind", "warning", "900 batches wait, the oldest 20 h ago"),
+        ({"waiting": 3, "oldest": timedelta()}, "up to date", "good", "last shipped"),
+        ({"waiting": 900, "oldest": OLD}, "behind", "warning", "900 batches wait, the oldest 20 min ago"),
         ({"waiting": 1, "oldest": OLD, "reason": "refused"}, "not connected", "bad", "1 batch wait"),
         ({"shipped": None}, "up to date", "good", "nothing shipped since the start"),
         ({"ships": False}, "connected", "good", "commands and results go over our connection"),
     ],
 )
 def test_shipping(changes: dict[str, Any], value: str, level: str, words: str) -> None:
-    tile = lanes.central_tile({"central": SHIPS | changes}, [])
+    now = datetime.now(UTC)
+    state = {
+        name: (now - each).isoformat() if isinstance(each, timedelta) else each
+        for name, each in (SHIPS | changes).items()
+    }
+    tile = lanes.central_tile({"central": state}, [])
     assert (tile.value, tile.level) == (value, level)
     assert words in tile.note
-    late = lanes.central_findings({"central": SHIPS | changes}, [])
+    late = lanes.central_findings({"central": state}, [])
     assert bool(late) == (value == "behind")
 
 

@@ -5,16 +5,9 @@ from typing import Any
 
 import pytest
 
-from bacpipes.bacnet import (
-    AbortedError,
-    BacnetError,
-    MalformedError,
-    NoAnswerError,
-    ObjectId,
-    PropertyResult,
-    RefusedError,
-    RejectedError,
-)
+from bacpipes.bacnet.answers import PropertyResult
+from bacpipes.bacnet.errors import AbortedError, BacnetError, MalformedError, NoAnswerError, RefusedError, RejectedError
+from bacpipes.bacnet.rpm import ObjectId
 from bacpipes.points import Device
 from bacpipes.reading import Quality, Reading
 from bacpipes.worker.quarantine import FIRST_TRY

@@ -23,8 +23,9 @@ from bacpypes3.primitivedata import Atomic, CharacterString, Double, Enumerated,
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bacpipes import bacnet, rpm
-from bacpipes.bacnet import RefusedError
+from bacpipes.bacnet import rpm
+from bacpipes.bacnet.answers import decoded_by_library, result_of
+from bacpipes.bacnet.errors import RefusedError
 
 ANALOG = ("analog-input", "analog-output", "analog-value")
 BINARY = ("binary-input", "binary-output", "binary-value")
@@ -162,8 +163,8 @@ def _library(question: rpm.Question, answer: bytes) -> list[tuple[rpm.ObjectId, 
     """What bacpypes3 makes of the same bytes."""
     pdu = ComplexAckPDU(rpm.SERVICE, 1, source=Address("127.0.0.2"))
     pdu.put_data(answer)
-    rows = asyncio.run(bacnet._decoded_by_library(pdu, question.wanted))
-    results = [bacnet._result(*row) for row in rows]
+    rows = asyncio.run(decoded_by_library(pdu, question.wanted))
+    results = [result_of(*row) for row in rows]
     return [(row.object_id, row.property, _plain(row.value)) for row in results]
 
 

@@ -8,18 +8,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bacpipes import rpm_client
-from bacpipes.bacnet import (
-    AbortedError,
-    BacnetClient,
-    BacnetError,
-    MalformedError,
-    NoAnswerError,
-    RefusedError,
-    RejectedError,
-)
+from bacpipes.bacnet import rpm_client
+from bacpipes.bacnet.client import BacnetClient
+from bacpipes.bacnet.errors import AbortedError, BacnetError, MalformedError, NoAnswerError, RefusedError, RejectedError
+from bacpipes.bacnet.rpm_client import IN_THE_AIR, LIBRARY_IDS
 from bacpipes.embedded import LOOPBACK
-from bacpipes.rpm_client import IN_THE_AIR, LIBRARY_IDS
 
 PORT = 47961
 PEERS = 3

@@ -65,9 +65,10 @@ def selection(settings: Settings, **policy: object) -> Selection:
 
 def test_the_deadband_is_from_what_went_out_last(tmp_path: Path) -> None:
     """A slow drift is told as soon as it has come far enough."""
-    chosen, news = selection(make_settings("", tmp_path), publish="change", deadband=0.5).choose(
-        Reading(7, n * 1000, 20 + n * 0.2) for n in range(8)
-    )
+    policy = selection(make_settings("", tmp_path), publish="change", deadband=0.5)
+    news: dict[int, Reading] = {}
+    readings = [Reading(7, n * 1000, 20 + n * 0.2) for n in range(8)]
+    chosen = policy.choose(readings[:5], news) + policy.choose(readings[5:], news)
     assert [row.at for row in chosen] == [0, 3000, 6000]
     assert news == {7: chosen[-1]}
 
@@ -88,13 +89,14 @@ def test_a_point_s_own_policy_stands_over_the_site_s(
     policy: dict[str, object], site: dict[str, object], chosen: int, tmp_path: Path
 ) -> None:
     readings = [Reading(7, n * 60_000, 20.0) for n in range(4)]
-    found, _ = selection(make_settings("", tmp_path, **site), **policy).choose(readings)
+    found = selection(make_settings("", tmp_path, **site), **policy).choose(readings, {})
     assert len(found) == chosen
 
 
 def test_nothing_is_remembered_before_it_went_out(tmp_path: Path) -> None:
     chosen = selection(make_settings("", tmp_path), publish="change")
-    assert chosen.choose([LAST])[0] == [LAST]
-    _, news = chosen.choose([LAST])
+    news: dict[int, Reading] = {}
+    assert chosen.choose([LAST], {}) == [LAST]
+    assert chosen.choose([LAST], news) == [LAST]
     chosen.acknowledged(news)
-    assert chosen.choose([after(1, 20.0)])[0] == []
+    assert chosen.choose([after(1, 20.0)], {}) == []

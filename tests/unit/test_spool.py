@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from bacpipes.reading import Batch, Gap, Quality, Reading
 from bacpipes.worker.spool import FULL, Spool
@@ -147,5 +148,12 @@ def test_one_damaged_octet_costs_one_record_at_most(place: int, flip: int) -> No
 def test_a_disk_that_can_not_be_written_is_a_gap_not_a_crash(tmp_path: Path) -> None:
     spool = Spool(tmp_path, 10**6)
     (tmp_path / "spool").mkdir()
-    spool.append(batch(0))
+    with capture_logs() as logs:
+        for cycle in range(5):
+            spool.append(batch(cycle))
+        (tmp_path / "spool").rmdir()
+        spool.append(batch(5))
     assert {gap.reason for gap in spool.gaps()} == {FULL, "why"}
+    told = [entry["event"] for entry in logs if entry["event"].startswith("spool:")]
+    assert told == ["spool: failed", "spool: recovered"], "once, and not with every poll"
+    assert [one.cycle for one in spool.batches()] == [5]

@@ -3,14 +3,12 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 
 from bacpipes.events import end_all
 from bacpipes.points import Point
 from bacpipes.reading import Batch, Reading
 from bacpipes.worker.poller import DevicePoller
-from bacpipes.worker.service import Worker
-from conftest import make_settings
+from bacpipes.worker.pollers import polled_until
 from point_parts import DEVICE, no_cov, point
 
 
@@ -27,11 +25,15 @@ class Reader:
         return True
 
 
-def test_the_present_slot_is_polled_unless_an_earlier_run_has(tmp_path: Path) -> None:
-    worker, points = Worker(make_settings("postgresql:///none", tmp_path)), [point(id=7), point(id=8)]
-    assert worker._polled(points, {}, 6030.0) == {60: 99}
-    assert worker._polled(points, {7: 6060.0, 8: 6060.0}, 6030.0) == {60: 100}
-    assert worker._polled(points, {7: 6060.0, 8: 6000.0}, 6030.0) == {60: 99}
+def test_the_present_slot_is_polled_unless_an_earlier_run_has() -> None:
+    points = [point(id=7), point(id=8)]
+
+    def done(last: dict[int, float]) -> dict[int, int]:
+        return polled_until(points, last, 6030.0, lambda _interval: 0.0)
+
+    assert done({}) == {60: 99}
+    assert done({7: 6060.0, 8: 6060.0}) == {60: 100}
+    assert done({7: 6060.0, 8: 6000.0}) == {60: 99}
 
 
 async def test_what_began_before_the_first_poll_is_a_gap() -> None:

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from bacpipes.bacnet import BacnetClient, MalformedError
+from bacpipes.bacnet.client import BacnetClient
+from bacpipes.bacnet.errors import MalformedError
 
 
 class Network:

@@ -14,7 +14,7 @@ LAB = Path(__file__).parents[1] / "lab"
 sys.path.append(str(LAB))
 
 from verification import report  # noqa: E402
-from verification.fleet import FleetError, load  # noqa: E402
+from verification.fleet import FleetError, chosen, load  # noqa: E402
 from verification.plan import CHECKS, declared  # noqa: E402
 from verification.report import FAILED, NOT_VERIFIED, PASSED, Record, Result, SiteFacts  # noqa: E402
 
@@ -178,6 +178,14 @@ def test_a_fleet_file_without_sites_is_refused(tmp_path: Path, content: str) -> 
 def test_a_site_that_stands_there_twice_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FleetError, match="more than once"):
         load(fleet_file(tmp_path, entry(), entry(host="klcc")))
+
+
+def test_sites_are_chosen_by_their_host(tmp_path: Path) -> None:
+    sites = load(fleet_file(tmp_path, entry(), entry(host="klcc", site="klcc")))
+    assert [site.host for site in chosen(sites, ["klcc"])] == ["klcc"]
+    assert chosen(sites, []) == sites
+    with pytest.raises(FleetError, match="no host kuala"):
+        chosen(sites, ["klcc", "kuala"])
 
 
 def test_a_misspelt_key_is_refused(tmp_path: Path) -> None:

@@ -12,17 +12,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequen
 from dataclasses import dataclass, field
 from typing import Any
 
-from bacpipes.bacnet import (
-    AbortedError,
-    BacnetClient,
-    BacnetError,
-    IAm,
-    MalformedError,
-    NoAnswerError,
-    ObjectId,
-    RefusedError,
-    RejectedError,
-)
+from bacpipes.bacnet.application import IAm
+from bacpipes.bacnet.client import BacnetClient
+from bacpipes.bacnet.errors import AbortedError, BacnetError, MalformedError, NoAnswerError, RefusedError, RejectedError
+from bacpipes.bacnet.rpm import ObjectId
 from bacpipes.errors import UnavailableError
 from bacpipes.objects import MAX_INSTANCE, OBJECT_TYPES, Kind
 from bacpipes.points.rows import DEFAULT_INTERVAL, NO_TAGS, PointRow, tidy_text

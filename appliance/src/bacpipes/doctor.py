@@ -16,7 +16,7 @@ from typing import Any
 import psycopg
 
 from bacpipes import clock, history, schema
-from bacpipes.bacnet import check_bindable, parse_interface
+from bacpipes.bacnet.interface import check_bindable, parse_interface
 from bacpipes.database import connect, connect_now, first_line, query, schema_version
 from bacpipes.errors import BacpipesError
 from bacpipes.mqtt import config as mqtt_config

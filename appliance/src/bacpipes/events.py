@@ -1,11 +1,45 @@
-"""Waiting for the first of several events, with a limit; ending tasks."""
+"""Waiting for the first of several events, with a limit; taking turns; ending tasks."""
 
 import asyncio
+from collections import deque
 from collections.abc import Coroutine, Iterable
 from typing import Any, TypeVar
 
 Result = TypeVar("Result")
 CANCEL_AGAIN = 0.5  # seconds
+
+
+class Turnstile:
+    """Lets at most ``most`` through in one turn of the event loop, first come, first served: what a thousand begin in
+    the same moment must not keep the others from their work."""
+
+    def __init__(self, most: int) -> None:
+        self._most = self._left = most
+        self._queue: deque[asyncio.Future[None]] = deque()
+        self._turning = False
+
+    async def through(self) -> None:
+        """Wait for one's turn; at once where few came in this turn."""
+        if not self._turning:
+            self._turning = True
+            asyncio.get_running_loop().call_soon(self._turn)
+        if self._left > 0:
+            self._left -= 1
+            return
+        turn = asyncio.get_running_loop().create_future()
+        self._queue.append(turn)
+        await turn
+
+    def _turn(self) -> None:
+        self._left = self._most
+        self._turning = bool(self._queue)
+        while self._queue and self._left > 0:
+            turn = self._queue.popleft()
+            if not turn.done():  # else its caller was cancelled
+                self._left -= 1
+                turn.set_result(None)
+        if self._turning:
+            asyncio.get_running_loop().call_soon(self._turn)
 
 
 async def first_of(*events: asyncio.Event, within: float) -> None:

@@ -1,7 +1,7 @@
 """What the worker counts, in Prometheus' terms. Names begin with ``bacpipes_``; times are seconds."""
 
 from collections import Counter as Tally
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -53,6 +53,12 @@ class WorkerMetrics:
         self.commands = Counter("bacpipes_commands", "Write commands, by outcome", ["outcome"], registry=self.registry)
         self.held_slots = Gauge(
             "bacpipes_held_slots", "Slots of priority arrays that hold a value of ours", registry=self.registry
+        )
+        self.held_slot = Gauge(
+            "bacpipes_held_slot",
+            "What a slot of a priority array holds that we wrote",
+            ["device", "object", "priority"],
+            registry=self.registry,
         )
         self.releases_pending = Gauge("bacpipes_releases_pending", "Releases that are to come", registry=self.registry)
         self.values_remembered = Gauge(
@@ -186,6 +192,13 @@ class WorkerMetrics:
             for name in objects:
                 self.point_quarantined.labels(number, name).set(1)
         self.devices_silent.set(silent)
+
+    def show_held(self, slots: Sequence[tuple[int, str, int, float]]) -> None:
+        """Name the slots that hold a value of ours: device number, object, priority, value."""
+        self.held_slot.clear()
+        for number, name, priority, value in slots:
+            self.held_slot.labels(number, name, priority).set(value)
+        self.held_slots.set(len(slots))
 
     def show_ignored(self, damaged: int, stray: int) -> None:
         """How many BACnet datagrams were of no use since the start."""

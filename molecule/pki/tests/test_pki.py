@@ -65,9 +65,12 @@ def serving(host) -> Iterator[tuple[str, str]]:
     try:
         for _ in range(50):
             with socket.socket() as probe:
+                probe.settimeout(1)
                 if probe.connect_ex((address, PORT)) == 0:
                     break
             time.sleep(0.1)
+        else:
+            pytest.fail(f"nothing answers at {address}:{PORT}; is there a firewall before it already (role base)?")
         yield name, address
     finally:
         host.run("systemctl stop pki-test.service")

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -23,6 +22,11 @@ from testinfra.utils.ansible_runner import AnsibleRunner
 
 from bacpipes import migrate
 from bacpipes.settings import Settings
+
+sys.path.append(str(Path(__file__).resolve().parents[3] / "tests" / "lab"))
+
+from verification.fleet import Connection
+from verification.machine import Machine
 
 ROOT = Path(__file__).resolve().parents[3]
 SCENARIO = ROOT / "molecule" / "timescaledb"
@@ -98,12 +102,17 @@ class Database:
 
 
 @pytest.fixture
-def database(host: Any, request: pytest.FixtureRequest) -> Iterator[Database]:
+def database(host: Any, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
     inventory = str(Path(str(request.config.getoption("--ansible-inventory"))).resolve())
     variables = AnsibleRunner(inventory).get_variables(host.backend.get_hostname())
     address = variables["ansible_host"]
-    with tunnel(address, variables) as port:
-        yield Database(host, address, inventory, port)
+    key, arguments = variables["ansible_ssh_private_key_file"], variables.get("ansible_ssh_common_args", "")
+    machine = Machine(Connection(address, private_key_file=key, arguments=arguments), tmp_path_factory.mktemp("ssh"))
+    machine.open()
+    try:
+        yield Database(host, address, inventory, machine.tunnel("127.0.0.1", 5432))
+    finally:
+        machine.close()
 
 
 @pytest.fixture
@@ -117,33 +126,6 @@ def restored(database: Database) -> Iterator[None]:
     """Afterwards everything is as converge.yml has it."""
     yield
     database.converge()
-
-
-@contextmanager
-def tunnel(address: str, variables: dict[str, Any]) -> Iterator[int]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    options = [
-        "-i",
-        variables["ansible_ssh_private_key_file"],
-        *shlex.split(variables.get("ansible_ssh_common_args", "")),
-    ]
-    forward = ["-N", "-L", f"127.0.0.1:{port}:127.0.0.1:5432", "-o", "ExitOnForwardFailure=yes", "-o", "LogLevel=ERROR"]
-    process = subprocess.Popen(["ssh", *options, *forward, f"{variables.get('ansible_user', 'root')}@{address}"])
-    try:
-        limit = time.monotonic() + 20
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port), 1).close()
-                break
-            except OSError:
-                assert time.monotonic() < limit, "no ssh tunnel"
-                time.sleep(0.05)
-        yield port
-    finally:
-        process.terminate()
-        process.wait()
 
 
 def certificate(name: str) -> dict[str, str]:

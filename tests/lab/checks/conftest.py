@@ -15,7 +15,7 @@ import pytest
 from testinfra.host import Host
 
 from verification import ports, report
-from verification.fleet import FleetError, Site, load
+from verification.fleet import FleetError, Site, chosen, load
 from verification.observed import Observed
 from verification.plan import CHECKS, declared
 from verification.report import FAILED, NOT_VERIFIED, PASSED, Result
@@ -28,7 +28,7 @@ class Run:
     """One verification: its sites, and what came out so far."""
 
     def __init__(self, config: pytest.Config) -> None:
-        self.sites = load(Path(config.option.fleet))
+        self.sites = chosen(load(Path(config.option.fleet)), config.option.site)
         self.checks = declared(config.option.intrusive)
         self.folder = Path(config.option.record_dir or Path(config.option.fleet).parent)
         self.id = config.option.run_id or str(uuid.uuid4())
@@ -65,6 +65,7 @@ class Run:
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("verification of sites")
     group.addoption("--fleet", metavar="FILE", help="the sites, as the role `verify` writes them (required)")
+    group.addoption("--site", metavar="HOST", action="append", default=[], help="only this one; may be given again")
     group.addoption("--intrusive", action="store_true", help="also kill, restart and reboot: never in production")
     group.addoption("--record-dir", metavar="DIR", help="where the records go; default: beside the fleet file")
     group.addoption(

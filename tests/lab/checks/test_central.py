@@ -81,7 +81,7 @@ def _newest(observed: Observed, lane: str) -> Any:
     def look() -> list[dict[str, Any]]:
         return observed.central(query, site=observed.site.site, lane=lane, since=str(observed.began))
 
-    found = wait_for(look, observed.patience_left + SETTLE, every=1.0)
+    found = wait_for(look, observed.patience_left + (0 if observed.services_down else SETTLE), every=1.0)
     if not found:
         logs = "broker" if lane == "live" else "worker"
         remedy = f"`docker compose logs {logs}` at the site, `docker compose logs` at central; docs/live-lane.md"

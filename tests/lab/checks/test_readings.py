@@ -39,7 +39,11 @@ def test_readings_in_database(observed: Observed, observe: Observe) -> None:
     missing_points = _not_in_database(observed)
     if missing_points:
         seen = f"{len(missing_points)} points of the file are not polled: {some(missing_points)}"
-        fail("every point of the points file is in the database", seen, "run onboard.yml --tags points for this site")
+        fail(
+            "every point of the points file is in the database",
+            seen,
+            "run onboard.yml --tags appliance_points for this site",
+        )
     found, missing = observed.wait_for_readings(observed.patience_left)
     late = _late(observed)
     _note_devices(observed, found)

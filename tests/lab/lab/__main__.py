@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from lab import building, engine, fleet, machines, network, process, root
-from lab.plan import BUILDINGS, CACHE, PROJECT, STATE
+from lab.plan import BUILDINGS, CACHE, MACHINES, PROJECT, STATE
 from lab.shell import LabError, follow, needs, run, step
 
 PYTEST, MOLECULE = (Path(sys.executable).with_name(name) for name in ("pytest", "molecule"))
@@ -57,6 +57,11 @@ def test(arguments: tuple[str, ...]) -> None:
 @click.argument("scenarios", nargs=-1)
 def molecule(long: bool, scenarios: tuple[str, ...]) -> None:
     """Molecule for every role (or SCENARIOS), one after the other on one machine of the lab's ground."""
+    if busy := sorted(MACHINES.keys() & machines.ours()):
+        raise LabError(
+            f"The lab's own machines {', '.join(busy)} are there: Molecule would play on them, and remove them. "
+            "`make lab-down` first."
+        )
     _prepare()
     # what a run that was cut short believes to have made; reset stumbles where scenarios share one state
     run(MOLECULE, "reset", "--all", check=False, env=fleet.molecule_environment(long), cwd=PROJECT)

@@ -67,13 +67,13 @@ def environment() -> dict[str, str]:
 def molecule_environment(long: bool) -> dict[str, str]:
     """Where Molecule's machines stand: on the lab's ground, beside its own machines."""
     return environment() | {
-        "BACPIPES_LAB_BRIDGE": LAN_BRIDGE,
-        "BACPIPES_LAB_NETWORK": LAN,
-        "BACPIPES_LAB_BACNET_BRIDGE": MOLECULE_BRIDGE,
-        "BACPIPES_LAB_ROOT": str(root.MACHINE_ROOT),
-        "BACPIPES_LAB_KEY": str(KEY),
-        "BACPIPES_LAB_NAMESERVERS": ",".join(network.nameservers()),
-        "BACPIPES_MOLECULE": "all" if long else "quick",
+        "BACPIPES_TEST_LAB_BRIDGE": LAN_BRIDGE,
+        "BACPIPES_TEST_LAB_NETWORK": LAN,
+        "BACPIPES_TEST_LAB_BACNET_BRIDGE": MOLECULE_BRIDGE,
+        "BACPIPES_TEST_LAB_ROOT": str(root.MACHINE_ROOT),
+        "BACPIPES_TEST_LAB_KEY": str(KEY),
+        "BACPIPES_TEST_LAB_NAMESERVERS": ",".join(network.nameservers()),
+        "BACPIPES_TEST_MOLECULE": "all" if long else "quick",
         "DOCKER_HOST": engine.HOST,
     }
 

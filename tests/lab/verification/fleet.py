@@ -153,6 +153,13 @@ def load(path: Path) -> list[Site]:
     return sites
 
 
+def chosen(sites: list[Site], hosts: list[str]) -> list[Site]:
+    """The sites of these hosts; all where none is named. Raises `FleetError` where one of them is not there."""
+    if missing := sorted(set(hosts) - {site.host for site in sites}):
+        raise FleetError(f"--site: the fleet file has no host {', '.join(missing)}.")
+    return [site for site in sites if not hosts or site.host in hosts]
+
+
 def _site(path: Path, entry: dict[str, Any]) -> Site:
     known = {each.name for each in fields(Site)}
     if unknown := sorted(set(entry) - known):

@@ -21,8 +21,10 @@ from bacpipes.events import first_of
 from bacpipes.exporter.news import News
 from bacpipes.exporter.problem import DATABASE_ERRORS
 from bacpipes.log import Transition, get_logger
-from bacpipes.mqtt.client import MqttClient, NotConnectedError, ReceivedMessage
+from bacpipes.mqtt.client import MqttClient
 from bacpipes.mqtt.config import MqttConfig
+from bacpipes.mqtt.failures import NotConnectedError
+from bacpipes.mqtt.message import ReceivedMessage
 from bacpipes.payload import encode, malformed_payload, refusal, result_payload
 from bacpipes.reading import iso_milliseconds
 from bacpipes.settings import SITE_ID, Settings

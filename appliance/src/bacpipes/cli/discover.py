@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 
 from bacpipes import discovery
-from bacpipes.bacnet import BacnetClient
+from bacpipes.bacnet.client import BacnetClient
 from bacpipes.cli.points import output_file
 from bacpipes.errors import ExitCode, InputError
 from bacpipes.objects import MAX_INSTANCE

@@ -20,7 +20,8 @@ from bacpipes.mqtt import config as mqtt_config
 from bacpipes.mqtt.check import BRIDGES, DROPPED
 from bacpipes.mqtt.config import MqttConfig
 from bacpipes.mqtt.failures import MqttError
-from bacpipes.mqtt.session import ReceivedMessage, Session
+from bacpipes.mqtt.message import ReceivedMessage
+from bacpipes.mqtt.session import Session
 from bacpipes.settings import Settings
 
 logger = get_logger(__name__)

@@ -12,8 +12,10 @@ from bacpipes.errors import BacpipesError
 from bacpipes.mqtt import certificates
 from bacpipes.mqtt import failures as mqtt_failures
 from bacpipes.mqtt.config import MqttConfig
+from bacpipes.mqtt.dial import CONNECT_WITHIN
 from bacpipes.mqtt.failures import Failure, MqttError
-from bacpipes.mqtt.session import ANSWER_WITHIN, CONNECT_WITHIN, ReceivedMessage, Session
+from bacpipes.mqtt.message import ReceivedMessage
+from bacpipes.mqtt.session import ANSWER_WITHIN, Session
 
 DROPPED = "$SYS/broker/publish/messages/dropped"  # Mosquitto counts there what its full queues had no room for
 BRIDGES = "$SYS/broker/connection/+/state"

@@ -16,9 +16,8 @@ from bacpipes.log import Transition, get_logger
 from bacpipes.mqtt import failures as mqtt_failures
 from bacpipes.mqtt.config import MqttConfig
 from bacpipes.mqtt.failures import Failure, MqttError, NotConnectedError
-from bacpipes.mqtt.session import Message, ReceivedMessage, Refused, Session, Will
-
-__all__ = ["Backoff", "MqttClient", "NotConnectedError", "ReceivedMessage", "Refused"]
+from bacpipes.mqtt.message import Message, ReceivedMessage, Refused, Will
+from bacpipes.mqtt.session import Session
 
 STABLE_AFTER = 10.0  # seconds connected, after which the back-off starts anew
 SUSPICIOUS = 3  # brief connections in a row

@@ -12,11 +12,7 @@ whoever was waiting in `publish_all` gets a `NotConnectedError`, and sends again
 import asyncio
 import contextlib
 import socket
-import threading
-import time
-from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import cast
 
 import paho.mqtt.client as paho
@@ -29,70 +25,17 @@ from bacpipes.errors import BacpipesError
 from bacpipes.mqtt import certificates
 from bacpipes.mqtt import failures as mqtt_failures
 from bacpipes.mqtt.config import MqttConfig
+from bacpipes.mqtt.dial import CONNECT_WITHIN, alert, in_thread
 from bacpipes.mqtt.failures import Failure, MqttError, NotConnectedError
+from bacpipes.mqtt.message import PAYLOAD_LIMIT, Message, ReceivedMessage, Refused, Will
+from bacpipes.mqtt.window import Window
 from bacpipes.mqtt.wire import Wire
 
-Message = tuple[str, bytes]  # topic, payload
-
 KEEPALIVE = 30  # seconds; a peer that vanished is noticed within twice that, or sooner by a missing acknowledgement
-CONNECT_WITHIN = 5.0  # seconds for TCP, and again for TLS
-ALERT_WITHIN = 2.0  # seconds
 ANSWER_WITHIN = 10.0  # seconds for CONNACK and SUBACK
-ACKNOWLEDGE_WITHIN = 10.0  # seconds without any PUBACK while some are due; then the connection is given up
-# Messages sent and not yet acknowledged; a broker of MQTT 5 may ask for fewer (Mosquitto: 20). More than 20 is a little
-# cheaper here, as more acknowledgements come in at once, and a far broker needs it: 20 at 200 ms are 100 messages/s.
-IN_FLIGHT = 100
-PAYLOAD_LIMIT = 64 * 1024  # bytes of an incoming message that are handed on
 PACKET_LIMIT = 16 * 1024 * 1024  # MQTT 5: the broker keeps back what is larger, as it would have to fit our memory
 KEEPALIVE_TIMEOUT = 0x8D  # reason code
 TICK = 1.0  # seconds between looks at the keep-alive and at overdue acknowledgements
-
-
-@dataclass(frozen=True, slots=True)
-class ReceivedMessage:
-    """What came in. An oversized payload is cut at `PAYLOAD_LIMIT`."""
-
-    topic: str
-    payload: bytes
-    retain: bool = False
-    oversized: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """A message that the broker has refused for good (MQTT 5 only: 3.1.1 has no word for it)."""
-
-    topic: str
-    code: int
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Will:
-    """A retained message that the broker sends when we vanish."""
-
-    topic: str
-    payload: bytes
-
-
-@dataclass(slots=True, eq=False)
-class _Transfer:
-    """One call of `publish_all`."""
-
-    messages: Sequence[Message]
-    retain: bool
-    done: asyncio.Future[None]
-    next: int = 0
-    unacknowledged: int = 0
-    refused: list[Refused] = field(default_factory=list)
-
-    @property
-    def exhausted(self) -> bool:
-        return self.next >= len(self.messages)
-
-    def finish_if_complete(self) -> None:
-        if self.exhausted and self.unacknowledged == 0 and not self.done.done():
-            self.done.set_result(None)
 
 
 class Session:
@@ -112,11 +55,7 @@ class Session:
         self._ended: asyncio.Future[Failure] = self._loop.create_future()
         self._connack: asyncio.Future[None] = self._loop.create_future()
         self._subacks: dict[int, asyncio.Future[ReasonCode]] = {}
-        self._transfers: deque[_Transfer] = deque()
-        self._waiting: dict[int, tuple[_Transfer, str]] = {}
-        self._window = IN_FLIGHT
-        self._packet_limit: int | None = None
-        self._progress = 0.0  # monotonic time of the last acknowledgement
+        self._window = Window()
         self._wire: Wire | None = None
         self._handle = -1  # the socket's descriptor while the loop watches it
         self._watching_writes = False
@@ -138,7 +77,7 @@ class Session:
 
     async def _open(self) -> None:
         try:
-            await _in_thread(self._dial)
+            await in_thread(self._dial)
         except (OSError, ValueError, BacpipesError) as error:
             raise MqttError(mqtt_failures.from_exception(error, self._config)) from None
         self._attach()
@@ -158,7 +97,7 @@ class Session:
         if not (self._closed_early and self._config.tls_enabled):
             return
         text: list[str] = []
-        await _in_thread(lambda: text.append(_alert(self._config)))
+        await in_thread(lambda: text.append(alert(self._config)))
         if text[0]:
             raise MqttError(mqtt_failures.from_tls_text(text[0], self._config))
 
@@ -215,51 +154,11 @@ class Session:
             return []
         if self._ended.done() or self._leaving:
             raise NotConnectedError(f"{self._failure().reason}.", self._failure().remedy)
-        transfer = _Transfer(messages, retain, self._loop.create_future())
-        self._transfers.append(transfer)
-        self._pump()
+        transfer = self._window.add(messages, retain=retain)
+        self._window.pump()
         self._flush()
         await transfer.done
         return transfer.refused
-
-    def _pump(self) -> None:
-        """Fill the window from the transfers, in order."""
-        if self._handle < 0:
-            return
-        if not self._waiting:
-            self._progress = time.monotonic()
-        while self._transfers and len(self._waiting) < self._window:
-            transfer = self._transfers[0]
-            if transfer.exhausted or transfer.done.done():  # done early: its caller was cancelled
-                self._transfers.popleft()
-                transfer.finish_if_complete()
-                continue
-            self._send(transfer)
-
-    def _send(self, transfer: _Transfer) -> None:
-        topic, payload = transfer.messages[transfer.next]
-        transfer.next += 1
-        if self._packet_limit is not None and len(payload) + len(topic.encode()) + 16 > self._packet_limit:
-            reason = f"larger than the broker's limit of {self._packet_limit} bytes"
-            transfer.refused.append(Refused(topic, mqtt_failures.PACKET_TOO_LARGE, reason))
-            return
-        assert self._wire is not None  # noqa: S101 - as there is a handle
-        number = self._wire.next_id(self._waiting)
-        try:
-            self._wire.publish(number, topic, payload, retain=transfer.retain)
-        except ValueError as error:
-            transfer.refused.append(Refused(topic, mqtt_failures.TOPIC_INVALID, str(error)))
-            return
-        transfer.unacknowledged += 1
-        self._waiting[number] = (transfer, topic)
-
-    def _acknowledged(self, number: int, refusal: ReasonCode | None) -> None:
-        transfer, topic = self._waiting.pop(number)
-        self._progress = time.monotonic()
-        transfer.unacknowledged -= 1
-        if refusal is not None:
-            transfer.refused.append(Refused(topic, int(refusal.value), str(refusal).lower()))
-        transfer.finish_if_complete()
 
     # --- what paho reports; all on the loop's thread once the socket is attached ---
 
@@ -274,8 +173,8 @@ class Session:
         if code.is_failure:
             self._end(mqtt_failures.from_code(code, self._config))
             return
-        self._window = min(IN_FLIGHT, getattr(properties, "ReceiveMaximum", IN_FLIGHT))
-        self._packet_limit = getattr(properties, "MaximumPacketSize", None)
+        self._window.size = min(self._window.size, getattr(properties, "ReceiveMaximum", self._window.size))
+        self._window.packet_limit = getattr(properties, "MaximumPacketSize", None)
         if not self._connack.done():
             self._connack.set_result(None)
 
@@ -368,8 +267,9 @@ class Session:
         # We collect what is written; a result behind an acknowledgement would wait for the broker's, 40 ms.
         cast("socket.socket", sock).setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         # From here on paho reads and writes by it; there is no public way to give it another socket.
-        self._wire = Wire(sock, version_5=self._config.protocol == "5", acknowledged=self._acknowledged)
+        self._wire = Wire(sock, version_5=self._config.protocol == "5", acknowledged=self._window.acknowledged)
         self._paho._sock = cast("socket.socket", self._wire)
+        self._window.opened(self._wire)
         self._loop.add_reader(self._handle, self._on_readable)
         self._ticker = self._loop.call_later(TICK, self._tick)
         self._flush()
@@ -377,7 +277,7 @@ class Session:
 
     def _on_readable(self) -> None:
         self._read()
-        self._pump()
+        self._window.pump()
         self._flush()
 
     def _read(self) -> None:
@@ -429,8 +329,8 @@ class Session:
             return
         self._ticker = self._loop.call_later(TICK, self._tick)
         self._paho.loop_misc()
-        if self._waiting and time.monotonic() - self._progress > ACKNOWLEDGE_WITHIN:
-            reason = f"broker {self._config.address}: no acknowledgement within {ACKNOWLEDGE_WITHIN:g} s"
+        if overdue := self._window.overdue:
+            reason = f"broker {self._config.address}: {overdue}"
             self._end(Failure(reason, "Is the broker overloaded, or the link broken?"))
 
     def _failure(self) -> Failure:
@@ -452,55 +352,9 @@ class Session:
         for answer in self._subacks.values():
             if not answer.done():
                 answer.set_exception(MqttError(failure))
-        transfers = {transfer for transfer, _ in self._waiting.values()} | set(self._transfers)
-        self._waiting.clear()
-        self._transfers.clear()
-        for transfer in transfers:
-            if not transfer.done.done():
-                transfer.done.set_exception(error)
+        self._window.end(error)
 
     def _discard_socket(self) -> None:
         sock = self._paho.socket()
         if sock is not None:
             sock.close()
-
-
-def _alert(config: MqttConfig) -> str:
-    """What the broker says by TLS when we only listen after the handshake; blocks."""
-    context = certificates.tls_context(config.identity)
-    try:
-        with (
-            socket.create_connection((config.broker, config.effective_port), CONNECT_WITHIN) as plain,
-            context.wrap_socket(plain, server_hostname=config.broker) as connection,
-        ):
-            connection.settimeout(ALERT_WITHIN)
-            connection.recv(1)
-    except OSError as error:
-        return str(error) if "ALERT" in str(error) else ""
-    return ""
-
-
-async def _in_thread(function: Callable[[], None]) -> None:
-    """Run what blocks in a thread of its own, which nobody waits for at exit (a name server may take its time)."""
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[None] = loop.create_future()
-
-    def settle(error: BaseException | None) -> None:
-        if done.done():
-            return
-        if error is None:
-            done.set_result(None)
-        else:
-            done.set_exception(error)
-
-    def run() -> None:
-        error: BaseException | None = None
-        try:
-            function()
-        except BaseException as caught:  # noqa: BLE001 - handed to the waiting side, whatever it is
-            error = caught
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is interested any more
-            loop.call_soon_threadsafe(settle, error)
-
-    threading.Thread(target=run, name="mqtt-connect", daemon=True).start()
-    await done

@@ -29,6 +29,7 @@ class Trend:
     def __init__(self, wanted: list[int]) -> None:
         self._wanted = wanted
         self._points: dict[int, dict[str, Any]] = {}
+        self._asked = 0  # so many times; an answer to an earlier question is too late
 
     async def build(self) -> None:
         """Draw it."""
@@ -53,7 +54,9 @@ class Trend:
         await self.draw()
 
     async def draw(self, *_: object) -> None:
-        """Ask for the series and show them."""
+        """Ask for the series and show them; where somebody asked again meanwhile, theirs are shown."""
+        self._asked += 1
+        question = self._asked
         ids = list(self._choice.value or [])
         self._chart.visible = bool(ids)
         self._links.clear()
@@ -64,11 +67,18 @@ class Trend:
             start, end = self._span()
             series = await sampled(store(), ids, start, end)
         except Problem as problem:
-            self._status.set_text(str(problem))
-            return
+            self._tell(question, str(problem))
         except DATABASE_ERRORS as error:
-            self._status.set_text(" ".join(reason_of(error)))
-            return
+            self._tell(question, " ".join(reason_of(error)))
+        else:
+            if question == self._asked:
+                self._show(ids, series, start, end)
+
+    def _tell(self, question: int, reason: str) -> None:
+        if question == self._asked:
+            self._status.set_text(reason)
+
+    def _show(self, ids: list[int], series: list[dict[str, Any]], start: datetime, end: datetime) -> None:
         values = sum(len(one["data"]) for one in series)
         each = (end - start) / BUCKETS
         text = (

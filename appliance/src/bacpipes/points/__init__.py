@@ -1,5 +1,6 @@
 """Devices and points as the database holds them."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,6 +9,7 @@ from bacpipes.database import Connection, query
 from bacpipes.objects import OBJECT_TYPES, ObjectType
 
 DEVICE_COLUMNS, COLUMNS = 11, 30  # of find_point.sql: those of the device, and all
+PIECE = 500  # rows that are taken over in one turn of the event loop
 RANKS = {"high": 0, "normal": 1, "low": 2}
 
 
@@ -30,12 +32,10 @@ class Device:
     concurrency: int | None = None  # requests outstanding at once
     cov: str | None = None  # off, unconfirmed or confirmed
 
-    def same_place(self, other: "Device") -> bool:
-        """The same device at the same address, asked in the same way, whatever was learnt of it meanwhile."""
-        return self._place == other._place
-
     @property
-    def _place(self) -> tuple[Any, ...]:
+    def place(self) -> tuple[Any, ...]:
+        """What stays equal as long as it is the same device at the same address, asked in the same way, whatever was
+        learnt of it meanwhile."""
         asked = (self.timeout, self.retries, self.concurrency, self.cov)
         return (self.id, self.device_id, self.address, *asked)
 
@@ -95,6 +95,8 @@ async def load_points(connection: Connection) -> list[Point]:
         own = row[DEVICE_COLUMNS + 1 :]
         point: list[Any] = [texts.setdefault(each, each) if type(each) is str else each for each in own]
         points.append(Point(row[DEVICE_COLUMNS], device, *point))
+        if len(points) % PIECE == 0:
+            await asyncio.sleep(0)
     return points
 
 

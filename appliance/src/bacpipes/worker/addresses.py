@@ -5,12 +5,14 @@ polled, the other one is a double, and reported; where it is silent there, it is
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import psycopg
 
-from bacpipes.bacnet import BacnetClient, BacnetError, IAm
+from bacpipes.bacnet.application import IAm
+from bacpipes.bacnet.client import BacnetClient
+from bacpipes.bacnet.errors import BacnetError
 from bacpipes.database import connect, first_line, query
 from bacpipes.errors import UnavailableError
 from bacpipes.events import first_of
@@ -50,7 +52,7 @@ class Addresses:
         settings: Settings,
         client: BacnetClient,
         metrics: WorkerMetrics,
-        pollers: Callable[[], Iterable[DevicePoller]],
+        pollers: Iterable[DevicePoller],
     ) -> None:
         self._settings, self._client, self._metrics, self._pollers = settings, client, metrics, pollers
         self._elsewhere: dict[int, dict[str, _Heard]] = {}
@@ -83,7 +85,7 @@ class Addresses:
         self._client.on_i_am(self.heard)
         asked, surveyed = self._now(), -SURVEY_EVERY
         while not stop.is_set():
-            pollers = list(self._pollers())
+            pollers = list(self._pollers)
             self._known = {poller.device.device_id: poller.device.address for poller in pollers}
             self._judge_flood()
             for poller in pollers:

@@ -50,6 +50,11 @@ class Committer:
         """Why batches go to the spool, or None while they are committed."""
         return self._health.reason
 
+    @property
+    def idle(self) -> bool:
+        """True while nothing waits to be committed."""
+        return self._queue.empty() and not self._storing
+
     def deliver(self, batch: Batch) -> None:
         """Take a poll's batch; never blocks."""
         self._queue.put_nowait(batch)

@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from bacpypes3.apdu import SubscribeCOVRequest
 from bacpypes3.primitivedata import ObjectIdentifier
 
-from bacpipes.bacnet import BacnetClient, BacnetError, NoAnswerError
+from bacpipes.bacnet.client import BacnetClient
+from bacpipes.bacnet.errors import BacnetError, NoAnswerError
+from bacpipes.bacnet.notifications import ObjectId, Values
 from bacpipes.events import first_of
 from bacpipes.log import Transition, get_logger
 from bacpipes.metrics import WorkerMetrics
-from bacpipes.notifications import ObjectId, Values
 from bacpipes.objects import Kind
 from bacpipes.points import Device, Point
 from bacpipes.reading import Reading

@@ -14,7 +14,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from bacpipes.bacnet import BacnetClient, BacnetError
+from bacpipes.bacnet.client import BacnetClient
+from bacpipes.bacnet.errors import BacnetError
 from bacpipes.database import connect, first_line
 from bacpipes.discovery import Scope
 from bacpipes.errors import BacpipesError, UnavailableError

@@ -1,5 +1,6 @@
 """The log of batches: commits polls, hands them to followers, and forgets what all of them have passed."""
 
+import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -34,7 +35,11 @@ async def insert_gap(connection: Connection, site_id: str, gap: Gap) -> None:
 async def entries_after(connection: Connection, seq: int, limit: int) -> list[LogEntry]:
     """The next committed batches, oldest first."""
     cursor = await connection.execute(query("log_after"), [seq, limit], binary=True)
-    return [LogEntry(row[0], list(_readings(*row[1:]))) async for row in cursor]
+    entries = []
+    async for row in cursor:
+        entries.append(LogEntry(row[0], list(_readings(*row[1:]))))
+        await asyncio.sleep(0)  # a row may have a thousand readings
+    return entries
 
 
 async def cursor_of(connection: Connection, follower: str) -> int:

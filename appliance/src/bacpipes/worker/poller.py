@@ -4,9 +4,10 @@ import asyncio
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 
-from bacpipes.bacnet import BacnetError, NoAnswerError
-from bacpipes.events import first_of
+from bacpipes.bacnet.errors import BacnetError, NoAnswerError
+from bacpipes.events import Turnstile
 from bacpipes.log import Transition, get_logger
 from bacpipes.points import Device, Point
 from bacpipes.reading import Batch, Gap, Reading, to_datetime
@@ -28,6 +29,7 @@ SILENT = "silent device: it is probed until it answers"  # also in sql/doctor_*.
 INSTANT = 0.001  # seconds; a slot's end is not part of it
 BACK = 90.0  # seconds that the clock may be set back, and the slots that were polled already are waited out
 _LONGEST_WAIT = 5.0  # seconds; so that a clock that was set is noticed
+AT_ONCE = 8  # polls that begin in one turn of the event loop; all devices of a site are due in the same moment
 
 
 class DevicePoller:
@@ -42,8 +44,10 @@ class DevicePoller:
         phase_of: Callable[[int], float],
         deliver: Callable[[Batch], None],
         watch: Callable[..., CovWatch],
+        starts: Turnstile | None = None,
     ) -> None:
         self._reader = reader
+        self._starts = starts or Turnstile(AT_ONCE)
         self.cov = watch(reader.probe, self._told)
         self._phase_of = phase_of
         self._deliver = deliver
@@ -107,9 +111,13 @@ class DevicePoller:
                 self._changed.clear()
                 interval, due = self._next()
                 if (delay := due - time.time()) > 0:
-                    await first_of(self._changed, within=min(delay, _LONGEST_WAIT))
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(min(delay, _LONGEST_WAIT)):
+                            await self._changed.wait()
                     continue
-                await self._poll(interval)
+                await self._starts.through()
+                if interval in self._groups and not self._finishing:
+                    await self._poll(interval)
         finally:
             self._breaker.end()
 

@@ -1,6 +1,7 @@
 """Followers of the log: readings and results go to the broker, and a cursor moves when it has acknowledged them."""
 
 import asyncio
+from collections.abc import Iterable
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any
@@ -12,7 +13,8 @@ from bacpipes.errors import UnavailableError
 from bacpipes.events import first_of, unless
 from bacpipes.log import Transition, get_logger
 from bacpipes.metrics import WorkerMetrics
-from bacpipes.mqtt.client import MqttClient, NotConnectedError
+from bacpipes.mqtt.client import MqttClient
+from bacpipes.mqtt.failures import NotConnectedError
 from bacpipes.payload import ReadingPayloads, encode
 from bacpipes.points.directory import Directory
 from bacpipes.reading import Batch, Reading
@@ -24,6 +26,7 @@ logger = get_logger(__name__)
 
 READINGS, RESULTS, SHIPPER = "publisher", "results", "shipper"  # the last is worker.shipper's
 BATCHES_AT_ONCE = 20
+PIECE = 250  # readings that are made ready in one turn of the event loop (2 ms)
 END_PATIENCE = 1.0  # seconds that a publishing under way gets at the end
 IDLE = 1.0  # seconds between looks at the log when nobody wakes us
 TRIM_EVERY = 10.0  # seconds between deletions of what all followers have passed
@@ -44,17 +47,25 @@ class Publisher:
         self._trim_at = 0.0
         self._direct: asyncio.Task[None] | None = None
         self._selection = Selection(settings, directory)
+        self._idle = False
         self.switched_off = False  # by whoever runs the site: then nobody waits for the log
 
     def wake(self) -> None:
         """There is something new in the log."""
         self._news.set()
 
+    @property
+    def idle(self) -> bool:
+        """True while there is nothing to publish, or no way to do it."""
+        return self._idle and not self._news.is_set()
+
     async def run(self, stop: asyncio.Event) -> None:
         """Until ``stop``; what is not acknowledged by then is published after the next start."""
         while not stop.is_set():
             self._news.clear()
+            self._idle = False
             moved = await unless(stop, self._step(), patience=END_PATIENCE)
+            self._idle = not moved
             if not moved:
                 await first_of(self._news, stop, within=IDLE)
         await self._finish()
@@ -76,10 +87,11 @@ class Publisher:
         One such publishing at a time: with a slow broker too, they wait on disk and not in memory.
         """
         if self.client.connected and (self._direct is None or self._direct.done()):
-            chosen, news = self._selection.choose(reading for batch in batches for reading in batch.readings)
-            self._direct = asyncio.create_task(self._send_directly(self._messages(chosen), news))
+            readings = [reading for batch in batches for reading in batch.readings]
+            self._direct = asyncio.create_task(self._send_directly(readings))
 
-    async def _send_directly(self, messages: list[Message], news: dict[int, Reading]) -> None:
+    async def _send_directly(self, readings: list[Reading]) -> None:
+        messages, news = await self._prepare(readings)
         with suppress(NotConnectedError):
             await self._send(messages)
             self._selection.acknowledged(news)  # in memory only: from the log they go out again
@@ -115,8 +127,7 @@ class Publisher:
         if not entries:
             return False
         readings = [reading for entry in entries for reading in entry.readings]
-        chosen, news = self._selection.choose(readings)
-        messages = self._messages(chosen)
+        messages, news = await self._prepare(readings)
         await self._send(messages)
         async with connection.transaction():
             await self._selection.remember(connection, news)
@@ -148,7 +159,16 @@ class Publisher:
         else:
             self._refused.recovered()
 
-    def _messages(self, readings: list[Reading]) -> list[Message]:
+    async def _prepare(self, readings: list[Reading]) -> tuple[list[Message], dict[int, Reading]]:
+        """The messages that go out, and what is to be remembered then; a piece at a time, as polls go on meanwhile."""
+        messages: list[Message] = []
+        news: dict[int, Reading] = {}
+        for first in range(0, len(readings), PIECE):
+            messages += self._messages(self._selection.choose(readings[first : first + PIECE], news))
+            await asyncio.sleep(0)
+        return messages, news
+
+    def _messages(self, readings: Iterable[Reading]) -> list[Message]:
         messages = []
         for reading in readings:
             point = self._directory.get(reading.point_id)

@@ -7,22 +7,17 @@ import asyncio
 import math
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
-from bacpipes.bacnet import (
-    AbortedError,
-    BacnetClient,
-    BacnetError,
-    MalformedError,
-    NoAnswerError,
-    ObjectId,
-    RejectedError,
-    to_number,
-)
+from bacpipes.bacnet.answers import to_number
+from bacpipes.bacnet.client import BacnetClient
+from bacpipes.bacnet.errors import AbortedError, BacnetError, MalformedError, NoAnswerError, RejectedError
+from bacpipes.bacnet.rpm import ObjectId
 from bacpipes.log import get_logger
 from bacpipes.points import Device, Point
 from bacpipes.reading import Quality, Reading
+from bacpipes.worker.facts import Facts
 from bacpipes.worker.quarantine import Quarantine
 
 logger = get_logger(__name__)
@@ -44,18 +39,6 @@ NO_FLAGS = (False, False, False, False)
 _MISSING: Any = object()
 
 Properties = dict[tuple[ObjectId, str], Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What a device says of itself, None where it does not; octets for ``max_apdu``."""
-
-    device: int
-    max_apdu: int | None = None
-    segmentation: str | None = None
-    vendor: str | None = None
-    model: str | None = None
-    read_multiple: bool = True
 
 
 async def _nothing() -> None:

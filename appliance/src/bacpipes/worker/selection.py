@@ -62,10 +62,10 @@ class Selection:
         cursor = await connection.execute("SELECT point_id, time, value, quality FROM published")
         self._last = {row[0]: Reading(row[0], to_milliseconds(row[1]), row[2], Quality(row[3])) async for row in cursor}
 
-    def choose(self, readings: Iterable[Reading]) -> tuple[list[Reading], dict[int, Reading]]:
-        """The readings that go out, in their order, and what is to be remembered once they have been acknowledged."""
+    def choose(self, readings: Iterable[Reading], news: dict[int, Reading]) -> list[Reading]:
+        """The readings that go out, in their order. ``news`` is what went out before them and is not yet acknowledged;
+        what is to be remembered once these are is added to it."""
         chosen: list[Reading] = []
-        news: dict[int, Reading] = {}
         for reading in readings:
             point = self._directory.get(reading.point_id)
             if point is None or point.topic is None:
@@ -76,7 +76,7 @@ class Selection:
                     continue
                 news[point.id] = reading
             chosen.append(reading)
-        return chosen, news
+        return chosen
 
     async def remember(self, connection: Connection, news: dict[int, Reading]) -> None:
         """Note in the database what went out; in the cursor's transaction."""

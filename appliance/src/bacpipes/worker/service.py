@@ -4,38 +4,33 @@ import asyncio
 import shutil
 import time
 from contextlib import AsyncExitStack, suppress
-from dataclasses import asdict
-from functools import partial
 from typing import Any
 
 import psycopg
 
-from bacpipes import history, memory
-from bacpipes.bacnet import BacnetClient
-from bacpipes.database import Connection, connect, connect_now, first_line, query
+from bacpipes import memory
+from bacpipes.bacnet.client import BacnetClient
+from bacpipes.database import Connection, connect, first_line
 from bacpipes.errors import BacpipesError, UnavailableError
 from bacpipes.events import first_of
 from bacpipes.log import Transition, get_logger
-from bacpipes.manners import Manners
 from bacpipes.metrics import WorkerMetrics
 from bacpipes.mqtt import config as mqtt_config
-from bacpipes.mqtt.client import MqttClient, ReceivedMessage
+from bacpipes.mqtt.client import MqttClient
 from bacpipes.mqtt.config import MqttConfig
-from bacpipes.points import Point
+from bacpipes.mqtt.message import ReceivedMessage
 from bacpipes.points.directory import Directory
 from bacpipes.reading import Batch
 from bacpipes.settings import Settings
-from bacpipes.worker import log_store, steps
+from bacpipes.worker import housekeeping, log_store, steps
 from bacpipes.worker.about_site import AboutSite
 from bacpipes.worker.addresses import Addresses
 from bacpipes.worker.committer import Committer
 from bacpipes.worker.control import Control
-from bacpipes.worker.cov import CovWatch
-from bacpipes.worker.grid import Grid
 from bacpipes.worker.local_api import LocalApi
-from bacpipes.worker.poller import INSTANT, DevicePoller, gaps_since
+from bacpipes.worker.poller import gaps_since
+from bacpipes.worker.pollers import Pollers
 from bacpipes.worker.publisher import Publisher
-from bacpipes.worker.reader import DeviceReader, Facts, by_device
 from bacpipes.worker.settings_watch import SettingsWatch
 from bacpipes.worker.shipper import Shipper
 from bacpipes.worker.spool import Spool
@@ -46,11 +41,9 @@ from bacpipes.writes.sources import Sources
 logger = get_logger(__name__)
 
 NOT_RUNNING = "the worker was not running"
-HOUSEKEEPING_EVERY, HOUSEKEEPING_RETRY = 3600.0, 60.0  # seconds
 RELOAD_RETRY = 2.0  # seconds between tries to take over a change
 BACNET_RETRY = 5.0  # seconds between tries to open the BACnet interface
 END_WITHIN = 3.0  # seconds for commands, commits, publishing and goodbye together
-POLL_PATIENCE = 1.0  # seconds that polls under way get at the end
 MEGABYTE = 1024 * 1024
 UNUSABLE = MqttConfig.model_validate({"enabled": False})  # stands in for a configuration that can't be read
 DISK_LOW = 200 * MEGABYTE
@@ -70,17 +63,14 @@ class Worker:
         self._bacnet_health = Transition(logger, "BACnet interface")
         self._reload_health = Transition(logger, "taking over a change")
         self._mqtt_health = Transition(logger, "MQTT configuration")
-        self._pollers: dict[int, tuple[DevicePoller, asyncio.Task[None]]] = {}
+        self._pollers = Pollers(settings, self._bacnet, self._metrics, self._deliver, self._failed)
         self._mqtt: MqttClient | None = None
         self._committer: Committer | None = None
+        self._publisher: Publisher | None = None
+        self._tidying = memory.Tidying(self._quiet)
         self._stop = asyncio.Event()
         self._failure: BaseException | None = None
-        self._addresses = Addresses(
-            settings, self._bacnet, self._metrics, lambda: [p for p, _ in self._pollers.values()]
-        )
-        self._saving: set[asyncio.Task[None]] = set()
-        self._leaving: dict[int, asyncio.Task[None]] = {}  # devices whose subscriptions are being cancelled
-        self._one_saves = asyncio.Lock()
+        self._addresses = Addresses(settings, self._bacnet, self._metrics, self._pollers)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until ``stop``; raise where this worker must not or can't go on."""
@@ -151,7 +141,7 @@ class Worker:
 
     async def _main_loop(self, stop: asyncio.Event, connection: Connection) -> None:
         settings = self._settings
-        engine = await asyncio.to_thread(_engine, settings)
+        engine = await asyncio.to_thread(housekeeping.engine, settings)
         logger.info("history", engine=engine.value if engine else None, meaning=engine.meaning if engine else None)
         config = await self._load_mqtt(connection) or UNUSABLE
 
@@ -187,12 +177,12 @@ class Worker:
             on_commit=committed,
             on_spooled=publisher.publish_directly,
         )
-        self._mqtt, self._committer = mqtt, committer
+        self._mqtt, self._committer, self._publisher = mqtt, committer, publisher
         await committer.recover(stop)
         last = await log_store.last_slots(connection, settings.phase_of)
         now = time.time()  # one moment for both: a slot that begins in between must be polled, or be a gap
         self._record_absence(last, now)
-        self._start_pollers(last, now)
+        await self._pollers.follow(self._directory.enabled, last, now)
         await self._tell_central(connection)
         memory.settle()
         logger.info(
@@ -240,8 +230,9 @@ class Worker:
         commands_end, committer_end, publisher_end, mqtt_end = ends
         parts = {
             "control": self._control.follow(stop, changed),
-            "housekeeping": self._housekeeping(stop),
+            "housekeeping": housekeeping.run(stop, self._settings),
             "clock": steps.watch(stop, self._metrics),
+            "tidying": self._tidying.run(stop),
             "addresses": self._addresses.run(stop),
             "commands": commands.run(commands_end),
             "committer": committer.run(committer_end),
@@ -256,7 +247,7 @@ class Worker:
         stop.set()
         stopping.cancel()
         logger.info("worker stops")
-        await self._stop_pollers()
+        await self._pollers.stop()
         deadline = asyncio.get_running_loop().time() + END_WITHIN
         for end, name in zip(ends, ("commands", "committer", "publisher", "mqtt"), strict=True):
             end.set()
@@ -293,7 +284,8 @@ class Worker:
                     return True
                 if table not in ("mqtt_config", "setting"):
                     await self._directory.load(connection)
-                    self._start_pollers({}, time.time())
+                    await self._pollers.follow(self._directory.enabled, {}, time.time())
+                    self._tidying.changed = True
                     await self._tell_central(connection)
                 if table in ("mqtt_config", "*") and (config := await self._load_mqtt(connection)):
                     publisher.switched_off = self._switched_off(config)
@@ -310,85 +302,22 @@ class Worker:
             self._shipper.metadata_changed()
         await connection.execute("SELECT log_metadata(%s)", [self._settings.site_id])
 
-    def _start_pollers(self, last: dict[int, float], now: float) -> None:
-        """One poller a device; those that go on keep their place in the grid."""
-        groups = dict(by_device(self._directory.enabled))
-        before: dict[int, dict[int, int]] = {}
-        for key, (poller, task) in list(self._pollers.items()):
-            if not any(poller.device.same_place(device) for device in groups):
-                poller.finish()  # beside the cancellation, which may get lost (see events.end_all)
-                task.cancel()
-                del self._pollers[key]
-                before[key] = poller.finished  # what was under way is polled again, or becomes a gap
-                self._leaving[key] = asyncio.create_task(poller.cov.close())
-                logger.info("device is no longer polled as before", device=poller.device.device_id)
-        for device, points in groups.items():
-            if device.id not in self._pollers:
-                self._bacnet.configure(device.address, Manners(device.timeout, device.retries, device.concurrency))
-                parallel = device.concurrency or self._settings.bacnet_device_concurrency
-                reader = DeviceReader(self._bacnet, device, self._learnt, parallel)
-                watch = partial(CovWatch, self._bacnet, device, self._settings, self._metrics)
-                poller = DevicePoller(reader, self._settings.phase_of, self._deliver, watch)
-                poller.cov.after = self._leaving.get(device.id)
-                poller.polled = before.get(device.id) or self._polled(points, last, now)
-                task = asyncio.create_task(poller.run(), name=f"poller {device.device_id}")
-                task.add_done_callback(self._poller_ended)
-                self._pollers[device.id] = (poller, task)
-            self._pollers[device.id][0].update(points)
+    def _quiet(self) -> bool:
+        """True while no reading waits to be committed or published."""
+        return all(part is None or part.idle for part in (self._committer, self._publisher))
 
-    def _learnt(self, facts: Facts) -> None:
-        """Remember what a device said of itself, so that the next start need not ask."""
-        task = asyncio.create_task(self._save_facts(facts))
-        self._saving.add(task)
-        task.add_done_callback(self._saving.discard)
-
-    async def _save_facts(self, facts: Facts) -> None:
-        try:  # one at a time: at the first start all devices tell of themselves in the same moment
-            async with self._one_saves, await connect(self._settings, "facts") as connection:
-                await connection.execute(query("save_facts"), asdict(facts))
-        except (psycopg.Error, UnavailableError) as error:
-            logger.warning("what a device said of itself was not kept", device=facts.device, reason=first_line(error))
-
-    def _poller_ended(self, task: asyncio.Task[None]) -> None:
-        """Polling that ends by itself must not be missed in silence: the worker ends, and is started again."""
-        if not task.cancelled() and (error := task.exception()):
-            logger.error("a poller ended", task=task.get_name(), exc_info=error)
-            self._failure = error
-            self._stop.set()
-
-    def _polled(self, points: list[Point], last: dict[int, float], now: float) -> dict[int, int]:
-        """The last slot of each interval that is done with: the present one, where an earlier run has polled it, else
-        the one before."""
-        slots = {i: Grid(i, self._settings.phase_of(i)) for i in {point.interval for point in points}}
-        done: dict[int, int] = {}
-        for interval, grid in slots.items():
-            present = grid.cycle(now)
-            ends = (last.get(point.id, 0) - INSTANT for point in points if point.interval == interval)
-            done[interval] = present if all(grid.cycle(end) >= present for end in ends) else present - 1
-        return done
+    def _failed(self, error: BaseException) -> None:
+        """A device is no longer polled: the worker ends, and is started again."""
+        self._failure = error
+        self._stop.set()
 
     def _deliver(self, batch: Batch) -> None:
         if self._committer is not None:
             self._committer.deliver(batch)
 
-    async def _housekeeping(self, stop: asyncio.Event) -> None:
-        health = Transition(logger, "housekeeping")
-        while not stop.is_set():
-            try:
-                dropped = await asyncio.to_thread(_maintain, self._settings)
-                health.recovered()
-                if dropped:
-                    logger.info("history dropped", older_than_days=self._settings.retention_days, parts=dropped)
-            except (psycopg.Error, UnavailableError) as error:
-                health.failed(first_line(error))
-            await first_of(stop, within=HOUSEKEEPING_RETRY if health.failing else HOUSEKEEPING_EVERY)
-
     def _render(self) -> bytes:
         self._metrics.mqtt_connected.set(self._mqtt is not None and self._mqtt.connected)
-        self._metrics.show_devices((p.device.device_id, p.silent, p.quarantined) for p, _ in self._pollers.values())
-        self._metrics.show_pace((p.device.device_id, p.behind, p.reads_shed) for p, _ in self._pollers.values())
-        states = [(p.device.device_id, p.cov.states) for p, _ in self._pollers.values()]
-        self._metrics.show_cov(states, self._bacnet.notifications.strays)
+        self._pollers.show()
         self._metrics.answers_malformed.set(self._bacnet.malformed)
         self._metrics.packets_damaged.set(self._bacnet.complaints.count)
         self._metrics.device_double.clear()
@@ -403,40 +332,7 @@ class Worker:
         doubles = [
             {"device": number, "polled": polled, "other": other} for number, polled, other in self._addresses.doubles
         ]
-        return {"doubles": doubles, "cov": self._cov()}
-
-    def _cov(self) -> list[dict[str, Any]]:
-        return [
-            {"device": poller.device.device_id, "object": name, "reason": reason}
-            for poller, _ in self._pollers.values()
-            for name, reason in poller.cov.states.items()
-        ]
-
-    # --- shutdown
-
-    async def _stop_pollers(self) -> None:
-        """Polls under way get a moment; what they do not bring is a gap at the next start."""
-        tasks = [task for _, task in self._pollers.values()]
-        leaves = [asyncio.create_task(poller.cov.close()) for poller, _ in self._pollers.values()]
-        for poller, _ in self._pollers.values():
-            poller.finish()
-        if tasks:
-            await asyncio.wait([*tasks, *leaves], timeout=POLL_PATIENCE)
-        for task in [*tasks, *leaves]:
-            task.cancel()
-
-
-def _engine(settings: Settings) -> history.Engine | None:
-    with connect_now(settings.database_url.get_secret_value(), "history") as connection:
-        return history.installed(connection)
-
-
-def _maintain(settings: Settings) -> list[str]:
-    with connect_now(settings.database_url.get_secret_value(), "housekeeping") as connection:
-        engine = history.installed(connection)
-        if engine is None:
-            return []
-        return history.maintain(connection, engine, settings.retention_days)
+        return {"doubles": doubles, "cov": self._pollers.cov}
 
 
 def _free_bytes(settings: Settings) -> int | None:

@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from bacpipes.log import get_logger
+from bacpipes.log import Transition, get_logger
 from bacpipes.reading import Batch, Gap, Quality, Reading, slot_gap
 from bacpipes.secret_box import make_state_dir
 
@@ -32,6 +32,8 @@ class Spool:
         self._gaps_path = directory / "spool.gaps"
         self._damaged = False
         self._gaps = self._load_gaps()
+        self._writing = Transition(logger, "spool", path=str(self._path))
+        self._noting = Transition(logger, "note of dropped readings", path=str(self._gaps_path))
 
     @property
     def size(self) -> int:
@@ -112,8 +114,9 @@ class Spool:
                 return False
             os.fsync(self._file.fileno())
         except OSError as error:
-            logger.error("spool can't be written", path=str(self._path), reason=error.strerror)
+            self._writing.failed(error.strerror or str(error))
             return False
+        self._writing.recovered()
         return True
 
     def _drop(self, batch: Batch) -> None:
@@ -127,7 +130,9 @@ class Spool:
             new.write_text(text)
             new.replace(self._gaps_path)  # whole, whenever the power goes
         except OSError as error:  # remembered for as long as we run
-            logger.error("dropped readings can't be noted on disk", reason=error.strerror)
+            self._noting.failed(error.strerror or str(error))
+        else:
+            self._noting.recovered()
 
     def _load_gaps(self) -> list[Gap]:
         try:

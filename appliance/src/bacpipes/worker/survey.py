@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from bacpipes import discovery
-from bacpipes.bacnet import BacnetClient
+from bacpipes.bacnet.client import BacnetClient
 from bacpipes.discovery import DeviceFound, DeviceRead, Event, ObjectRead, Scope
 from bacpipes.errors import BacpipesError
 from bacpipes.log import get_logger

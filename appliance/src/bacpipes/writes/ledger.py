@@ -171,10 +171,9 @@ async def release_all(connection: Connection) -> None:
     await connection.execute(query("release_all"))
 
 
-async def count_held(connection: Connection) -> int:
-    """Slots of priority arrays that hold a value of ours."""
-    row = await (await connection.execute("SELECT count(*) FROM held_slot")).fetchone()
-    return int(row[0]) if row else 0
+async def all_held(connection: Connection) -> list[tuple[int, str, int, float]]:
+    """The slots of priority arrays that hold a value of ours: device number, object, priority, value."""
+    return await (await connection.execute(query("held_slots"))).fetchall()
 
 
 @dataclass(frozen=True, slots=True)

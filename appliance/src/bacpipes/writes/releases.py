@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from bacpipes.bacnet import BacnetClient
+from bacpipes.bacnet.client import BacnetClient
 from bacpipes.events import first_of
 from bacpipes.log import Transition, get_logger
 from bacpipes.metrics import WorkerMetrics
@@ -114,7 +114,7 @@ class Releases:
                 self._metrics.site_stopped.set(stopped)
                 self._metrics.sources_lost.set(await self._sources.keep(connection))
                 found = await ledger.due_releases(connection)
-                self._metrics.held_slots.set(await ledger.count_held(connection))
+                self._metrics.show_held(await ledger.all_held(connection))
             self._book.recovered()
         except AWAY as error:
             self._book.failed(error)

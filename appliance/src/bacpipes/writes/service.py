@@ -1,31 +1,27 @@
 """Write commands, from MQTT and from the SQL queue, all on the same way: claim, validate, execute, store the result."""
 
 import asyncio
-import contextlib
-import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
-from bacpipes import clock
-from bacpipes.bacnet import BacnetClient, BacnetError
+from bacpipes.bacnet.client import BacnetClient
 from bacpipes.events import first_of
 from bacpipes.log import get_logger
 from bacpipes.metrics import WorkerMetrics
-from bacpipes.mqtt.client import ReceivedMessage
+from bacpipes.mqtt.message import ReceivedMessage
 from bacpipes.payload import malformed_payload, refusal, result_payload
-from bacpipes.points import Point, find_point
 from bacpipes.settings import Settings
-from bacpipes.writes import ledger, pace, settling, stop, writer
+from bacpipes.writes import ledger
+from bacpipes.writes.aftermath import Aftermath
 from bacpipes.writes.book import AWAY, Book
 from bacpipes.writes.command import Command, MalformedCommandError, from_fields, job_id_in, json_safe, parse, to_fields
+from bacpipes.writes.execution import DATABASE_AWAY, Execution
 from bacpipes.writes.ledger import Entry
 from bacpipes.writes.releases import Releases
 from bacpipes.writes.sources import Sources
 from bacpipes.writes.turns import Turns
-from bacpipes.writes.validator import LOWEST_PRIORITY, Policy, Violation, validate, validate_stop
-from bacpipes.writes.values import convert, number_text
+from bacpipes.writes.validator import Violation
 
 logger = get_logger(__name__)
 
@@ -33,18 +29,7 @@ LOOK_EVERY = 5.0  # seconds between looks at the queue, should a notification be
 MOST_WAITING = 1000  # messages; what comes on top is dropped, counted and repeated by its sender
 END_PATIENCE = 2.0  # seconds that commands under way get at the end
 MOST_AT_ONCE = 100  # commands under way; the others wait their turn
-DATABASE_AWAY = "The database is away; writes are refused until it is back"
 RETAINED = Violation("command-retained", "Retained commands are not executed: their age is not known")
-INTERRUPTED = "Interrupted before anything was written"
-
-
-@dataclass(frozen=True, slots=True)
-class _Known:
-    """What the database knows of a command's target."""
-
-    point: Point | None
-    held: ledger.Held | None
-    stop: stop.Stop
 
 
 class CommandService:
@@ -60,16 +45,14 @@ class CommandService:
         publish: Callable[[dict[str, Any]], Awaitable[None]],
         on_result: Callable[[], None],
     ) -> None:
-        self._settings, self._client, self._metrics = settings, client, metrics
-        self._publish, self._sources = publish, sources
-        self._book, self._turns = Book(settings, publish, on_result), Turns()
-        self._releases = Releases(settings, client, metrics, self._book, self._turns, sources)
+        self._settings, self._metrics = settings, metrics
+        self._publish, self._book, turns = publish, Book(settings, publish, on_result), Turns()
+        self._releases = Releases(settings, client, metrics, self._book, turns, sources)
+        self._execution = Execution(settings, client, metrics, self._book, turns, sources, self._releases)
+        self._aftermath = Aftermath(settings, client, self._book, turns, self._execution)
         self._messages: asyncio.Queue[tuple[ReceivedMessage, datetime]] = asyncio.Queue(MOST_WAITING)
         self._wake = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._interrupted: list[tuple[dict[str, Any], datetime, datetime | None]] | None = None  # None: not asked yet
-        self._settling = False
-        self._stopping = False
 
     def receive(self, message: ReceivedMessage) -> None:
         """Take a message of the command topic; never blocks."""
@@ -83,7 +66,7 @@ class CommandService:
     def take_pulled(self, fields: dict[str, Any]) -> None:
         """Take a command that was pulled from central's queue; never blocks. Its sender keeps it until it has a result,
         so what finds no place now comes again."""
-        if len(self._tasks) < MOST_AT_ONCE and not self._stopping:
+        if len(self._tasks) < MOST_AT_ONCE and not self._execution.stopping:
             self._start(self._from_central(fields))
 
     def wake(self) -> None:
@@ -102,7 +85,7 @@ class CommandService:
                 self._start(self._from_message(*self._messages.get_nowait()))
             await self._look()
             await first_of(self._wake, end, within=LOOK_EVERY)
-        self._stopping = True
+        self._execution.stopping = True
         if self._tasks:
             _, late = await asyncio.wait(self._tasks, timeout=END_PATIENCE)
             for task in late:  # its claim and its slot say at the next start what has to be looked at
@@ -115,22 +98,16 @@ class CommandService:
         try:
             async with self._book.open() as connection:
                 await self._book.save(connection)
-                if self._interrupted is None:
-                    self._interrupted = await ledger.unresolved(connection)
+                await self._aftermath.load(connection)
                 rows = await ledger.pending(connection, self._settings.site_id)
-                unsettled = [] if self._settling else await ledger.unsettled(connection)
             self._book.recovered()
         except AWAY as error:
             self._book.failed(error)
             return
         for row, queued in rows:
             await self._from_queue(row, queued)
-        if self._interrupted:
-            waiting, self._interrupted = self._interrupted, []
-            self._start(self._resolve(waiting))
-        if unsettled:
-            self._settling = True
-            self._start(self._settle(unsettled))
+        for work in self._aftermath.work():
+            self._start(work)
 
     def _start(self, work: Awaitable[None]) -> None:
         task = asyncio.ensure_future(self._guarded(work))
@@ -201,7 +178,7 @@ class CommandService:
             self._book.failed(error)
             return
         if received is not None:
-            self._start(self._carry_out(command, queued))
+            self._start(self._execution.carry_out(command, queued))
 
     async def _from_central(self, fields: dict[str, Any]) -> None:
         """Like a message, but its result goes back by the log alone; what the database can't claim now comes again."""
@@ -216,7 +193,7 @@ class CommandService:
             self._book.failed(error)
             return
         if fresh:
-            await self._carry_out(command, datetime.now(UTC))
+            await self._execution.carry_out(command, datetime.now(UTC))
 
     async def _refuse_row(self, row: dict[str, Any], error: MalformedCommandError, origin: str = "sql") -> None:
         """A row that is no command is answered once, and is no longer in the others' way."""
@@ -238,7 +215,7 @@ class CommandService:
             await self._refuse(result, command.source)
             return
         if fresh:
-            await self._carry_out(command, received)
+            await self._execution.carry_out(command, received)
 
     async def _claim(self, command: Command, origin: str) -> datetime | None:
         async with self._book.open() as connection:
@@ -252,164 +229,3 @@ class CommandService:
             self._metrics.commands.labels("duplicate").inc()
             await self._publish(result)
         return result is not None
-
-    # --- what is done with them
-
-    async def _carry_out(self, command: Command, received: datetime) -> None:
-        """From the claim to the result, whatever happens in between."""
-        began = time.monotonic()
-        point: Point | None = None
-        executed = datetime.now(UTC)
-        try:
-            point, outcome = await self._judge(command, received)
-        except AWAY as error:
-            self._book.failed(error)
-            outcome = writer.Outcome(False, DATABASE_AWAY)
-        except Exception as error:  # it was claimed, so it must be answered
-            logger.exception("command failed unexpectedly", job=command.job_id)
-            outcome = writer.Outcome(False, f"Internal error: {type(error).__name__}")
-        await self._finish(command, point, outcome, time.monotonic() - began, executed if outcome.attempted else None)
-
-    async def _judge(self, command: Command, received: datetime) -> tuple[Point | None, writer.Outcome]:
-        known = await self._known(command)
-        point, violations = known.point, self._validate(command, known, received)
-        if point is None or violations:
-            return point, writer.Outcome(False, violations=violations)
-        async with self._turns.of(point):
-            if self._stopping:
-                return point, writer.Outcome(False, INTERRUPTED)
-            return await self._execute(command, received)
-
-    async def _known(self, command: Command) -> _Known:
-        """The point as the database has it now, what we hold in the slot, and whether the site is stopped."""
-        async with self._book.open() as connection:
-            key = (command.device_id, command.object_type, command.object_instance)
-            point = await find_point(connection, self._settings.site_id, *key)
-            stopped = await stop.load(connection)
-            if point is None or not isinstance(command.priority, int) or not 0 < command.priority <= LOWEST_PRIORITY:
-                return _Known(point, None, stopped)
-            return _Known(point, await ledger.held(connection, point.id, command.priority), stopped)
-
-    def _validate(self, command: Command, known: _Known, received: datetime) -> list[Violation]:
-        synchronised = not self._settings.clock_check or clock.synchronised()
-        policy = Policy.from_settings(self._settings, clock_synchronised=synchronised)
-        ours = known.held is not None
-        found = validate(command, known.point, policy, datetime.now(UTC), received, ours=ours)
-        return [*found, *validate_stop(command, known.stop), *self._sources.violations(command)]
-
-    async def _execute(self, command: Command, received: datetime) -> tuple[Point | None, writer.Outcome]:
-        # Anew: it may have waited for another command, and the point or the time may have changed meanwhile.
-        known = await self._known(command)
-        point, held, violations = known.point, known.held, self._validate(command, known, received)
-        if point is None or violations:
-            return point, writer.Outcome(False, violations=violations)
-        number = None if command.release else convert(command.value, point)
-
-        def ours(there: float | None) -> bool:
-            return held is not None and held.ours(point.type.kind, there)
-
-        async def begin(before: writer.Slots) -> list[Violation]:
-            async with self._book.open() as connection:
-                stopped = await stop.load(connection)
-                array = before.array is not None
-                if number is not None:
-                    limits = await pace.load(connection, self._settings, point)
-                    if too_soon := pace.violations(point, number, before.value, limits):
-                        return too_soon
-                    await pace.wrote(connection, point, number, before.value)
-                await ledger.begin(connection, command, point, number, before.value, array=array)
-            return self._validate(command, _Known(point, held, stopped), received)  # the database may have been slow
-
-        outcome = await writer.execute(self._client, command, point, number, ours, begin)
-        await self._settle_slot(point, command.priority, outcome.slots, command, outcome)
-        self._releases.wake()
-        return point, outcome
-
-    async def _settle_slot(
-        self,
-        point: Point,
-        priority: int,
-        slots: writer.Slots | None,
-        command: Command | None = None,
-        outcome: writer.Outcome | None = None,
-    ) -> None:
-        """Keep the book true to what was seen; what could not be seen is looked at again later.
-
-        With the ``command`` that was just executed and its ``outcome``, or without: a look at what is there.
-        """
-        if slots is None:
-            return
-        try:
-            async with self._book.open() as connection:
-                if command is not None and outcome is not None:
-                    await settling.after_command(connection, point, command, slots, outcome)
-                else:
-                    await settling.after_look(connection, point, priority, slots)
-        except AWAY as error:
-            self._book.failed(error)
-
-    async def _finish(
-        self, command: Command, point: Point | None, outcome: writer.Outcome, seconds: float, executed: datetime | None
-    ) -> None:
-        error = refusal(outcome.violations) if outcome.violations else outcome.error
-        result = result_payload(
-            command,
-            self._settings.site_id,
-            success=outcome.success,
-            seconds=seconds,
-            error=error,
-            violations=outcome.violations,
-            **(outcome.fields(command.priority) if outcome.before else {}),
-        )
-        self._metrics.commands.labels("done" if outcome.success else "refused").inc()
-        logger.info("command", job=command.job_id, success=outcome.success, error=ledger.describe(result))
-        entry = Entry(result, point.id if point else None, executed, command.source or "unknown")
-        await self._book.enter(entry)
-
-    # --- what was left behind
-
-    async def _resolve(self, waiting: list[tuple[dict[str, Any], datetime, datetime | None]]) -> None:
-        """Jobs without a result: what was not begun is not executed any more; what was is looked at."""
-        for fields, received, executing in waiting:
-            command = from_fields(fields)
-            point = (await self._known(command)).point
-            outcome = writer.Outcome(False, INTERRUPTED)
-            if executing is not None and point is not None:
-                found = await self._found(command, point, executing)
-                if found is None:
-                    self._interrupted = [*(self._interrupted or []), (fields, received, executing)]
-                    continue
-                outcome = found
-            await self._finish(command, point, outcome, 0, executing)
-
-    async def _found(self, command: Command, point: Point, executing: datetime) -> writer.Outcome | None:
-        """What a write that was cut short left in the device; None where to ask again later."""
-        number = None if command.release else convert(command.value, point)
-        async with self._turns.of(point):
-            try:
-                slots = await writer.read_slots(self._client, point)
-            except BacnetError as error:
-                if datetime.now(UTC) - executing < timedelta(seconds=self._settings.write_ttl):
-                    return None
-                return writer.Outcome(False, f"Interrupted while writing; whether it was written is not known: {error}")
-            await self._settle_slot(point, command.priority, slots)
-        success = writer.holds(point, slots, command.priority, number)
-        there = slots.at(command.priority) if slots.array else slots.value
-        what = "nothing" if there is None else number_text(there)
-        text = None if success else f"Interrupted while writing; priority {command.priority} holds {what}"
-        return writer.Outcome(success, text, before=slots, slots=slots, attempted=True)
-
-    async def _settle(self, unsettled: list[tuple[ledger.Held, int, str, int]]) -> None:
-        """Look again at slots whose last write was not read back, so that what is ours is known to be."""
-        try:
-            for held, device_id, object_type, instance in unsettled:
-                async with self._book.open() as connection:
-                    point = await find_point(connection, self._settings.site_id, device_id, object_type, instance)
-                if point is None:
-                    continue
-                async with self._turns.of(point):
-                    with contextlib.suppress(BacnetError):
-                        slots = await writer.read_slots(self._client, point)
-                        await self._settle_slot(point, held.priority, slots)
-        finally:
-            self._settling = False

@@ -8,7 +8,7 @@ import json
 
 from bacpipes.database import Connection, query
 from bacpipes.log import get_logger
-from bacpipes.mqtt.client import ReceivedMessage
+from bacpipes.mqtt.message import ReceivedMessage
 from bacpipes.settings import Settings
 from bacpipes.writes.command import MAX_TEXT, Command, json_safe
 from bacpipes.writes.validator import Violation

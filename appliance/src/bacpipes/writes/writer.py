@@ -8,7 +8,9 @@ from typing import Any
 from bacpypes3.basetypes import BinaryPV
 from bacpypes3.primitivedata import Null, Real, Unsigned
 
-from bacpipes.bacnet import BacnetClient, BacnetError, MalformedError, NoAnswerError, RefusedError, to_number
+from bacpipes.bacnet.answers import to_number
+from bacpipes.bacnet.client import BacnetClient
+from bacpipes.bacnet.errors import BacnetError, MalformedError, NoAnswerError, RefusedError
 from bacpipes.objects import Kind
 from bacpipes.points import Point
 from bacpipes.writes.command import Command

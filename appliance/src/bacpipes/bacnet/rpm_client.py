@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final, Self
 
-from bacpipes import rpm
+from bacpipes.bacnet import rpm
 from bacpipes.log import get_logger
 
 logger = get_logger(__name__)
