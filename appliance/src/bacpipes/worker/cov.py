@@ -187,10 +187,11 @@ class CovWatch:
                         one, f"internal error: {type(error).__name__}", self._later(one, RETRY_FIRST, RETRY_LAST)
                     )
                 self._news.clear()
-            waiting = [one.due for one in self._subscriptions.values()]
+            # While the device is lost nothing is due, whatever a request that ran into its silence has put down.
+            waiting = [] if self._lost else [one.due for one in self._subscriptions.values()]
             waiting.append(self._word + QUIET if self._counting() else NEVER)
-            if (delay := min(waiting) - self._now()) > 0:
-                await first_of(self._news, within=min(delay, QUIET))
+            delay = min(waiting) - self._now()
+            await first_of(self._news, within=min(max(delay, 0.0), QUIET))  # the loop's others have their turn, always
 
     async def _supervise(self) -> None:
         await self._leave()
