@@ -20,18 +20,20 @@ class Account:
 
 
 TOLD = """
-WITH slot AS (
-    SELECT p.id, cycle, cycle * p.interval_seconds AS at
+WITH held AS MATERIALIZED (
+    SELECT point_id, poll_cycle, count(*) AS rows FROM reading GROUP BY point_id, poll_cycle
+), hole AS MATERIALIZED (
+    SELECT unnest(point_ids) AS point_id, since, until FROM gap
+), slot AS (
+    SELECT p.id, cycle, to_timestamp(cycle * p.interval_seconds) AS at
     FROM point p
-    JOIN (SELECT point_id, min(poll_cycle) AS first FROM reading GROUP BY point_id) f ON f.point_id = p.id,
+    JOIN (SELECT point_id, min(poll_cycle) AS first FROM held GROUP BY point_id) f ON f.point_id = p.id,
          generate_series(f.first, floor(%(until)s / p.interval_seconds)::bigint - 1) AS cycle
     WHERE p.enabled AND (%(points)s::integer[] IS NULL OR p.id = ANY (%(points)s::integer[]))
 ), told AS (
-    SELECT id, cycle, to_timestamp(at) AS at,
-           (SELECT count(*) FROM reading r WHERE r.point_id = slot.id AND r.poll_cycle = slot.cycle) AS rows,
-           EXISTS (SELECT FROM gap WHERE slot.id = ANY (point_ids)
-                   AND to_timestamp(slot.at) >= since AND to_timestamp(slot.at) < until) AS in_gap
-    FROM slot
+    SELECT id, cycle, at, coalesce(held.rows, 0) AS rows,
+           EXISTS (SELECT FROM hole WHERE hole.point_id = slot.id AND at >= since AND at < until) AS in_gap
+    FROM slot LEFT JOIN held ON held.point_id = slot.id AND held.poll_cycle = slot.cycle
 )
 """
 ACCOUNT = (
