@@ -204,7 +204,7 @@ async def broker_away(settings: Settings, directory: Path, polls: int, **more: o
     with mosquitto:
         async with Site(settings, mosquitto, **more) as site:  # type: ignore[arg-type]
             site.start_worker()
-            await site.readings()
+            await site.readings(1, 60)
             await asyncio.to_thread(mosquitto.kill)
             await slots_pass(site, polls)
             await asyncio.to_thread(mosquitto.start)

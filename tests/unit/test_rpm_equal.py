@@ -44,7 +44,7 @@ from bacpipes.bacnet.rpm import ObjectId
 from bacpipes.bacnet.rpm_client import LIBRARY_IDS
 from bacpipes.embedded import LOOPBACK
 
-PORT = 47971  # of the peer, and the two behind it of the clients
+PORT = 47991  # of the peer, and the two behind it of the clients
 ERRORS = (("object", "unknown-object"), ("property", "unknown-property"), ("device", "operational-problem"))
 OBJECTS = ("analog-input", "analog-value", "binary-output", "multi-state-value", "characterstring-value", "date-value")
 NAMES = ("present-value", "status-flags", "description", "reliability", "out-of-service", "object-name")

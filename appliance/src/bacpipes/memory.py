@@ -7,9 +7,9 @@ from collections.abc import Callable
 from bacpipes.events import first_of
 
 # Objects more than before until the youngest are looked through, and how often until the next older ones are. A poll of
-# a big site makes a hundred thousand, and keeps none in cycles: each look must be short (2,500 take 2 ms). Looking
+# a big site makes a hundred thousand, and keeps none in cycles: each look must be short (1,500 take 1 ms). Looking
 # through all of them would take 60 ms amid such a poll: `tidy` does it when nothing is under way.
-_THRESHOLDS = (2_500, 5, 1_000_000)
+_THRESHOLDS = (1_500, 4, 1_000_000)
 TIDY_EVERY, QUIET_WITHIN, LOOK_EVERY = 60.0, 60.0, 0.2  # seconds
 
 

@@ -29,7 +29,7 @@ SILENT = "silent device: it is probed until it answers"  # also in sql/doctor_*.
 INSTANT = 0.001  # seconds; a slot's end is not part of it
 BACK = 90.0  # seconds that the clock may be set back, and the slots that were polled already are waited out
 _LONGEST_WAIT = 5.0  # seconds; so that a clock that was set is noticed
-AT_ONCE = 8  # polls that begin in one turn of the event loop; all devices of a site are due in the same moment
+AT_ONCE = 4  # polls that begin in one turn of the event loop; all devices of a site are due in the same moment
 
 
 class DevicePoller:

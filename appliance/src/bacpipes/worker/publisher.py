@@ -26,7 +26,7 @@ logger = get_logger(__name__)
 
 READINGS, RESULTS, SHIPPER = "publisher", "results", "shipper"  # the last is worker.shipper's
 BATCHES_AT_ONCE = 20
-PIECE = 250  # readings that are made ready in one turn of the event loop (2 ms)
+PIECE = 100  # readings that are made ready in one turn of the event loop (1 ms)
 END_PATIENCE = 1.0  # seconds that a publishing under way gets at the end
 IDLE = 1.0  # seconds between looks at the log when nobody wakes us
 TRIM_EVERY = 10.0  # seconds between deletions of what all followers have passed
