@@ -57,7 +57,8 @@ async def test_a_site_that_never_brought_anything(service: tuple[FastAPI, httpx.
 
 
 async def test_each_one_follows_what_is_so(service: tuple[FastAPI, httpx.AsyncClient], central_url: str) -> None:
-    seen, live, complete = datetime.now(UTC), ago(seconds=50), ago(seconds=200)
+    seen = datetime.now(UTC)
+    live, complete = (seen.replace(microsecond=0) - timedelta(seconds=seconds) for seconds in (50, 200))
     with psycopg.connect(central_url, autocommit=True) as connection:
         bring_batch(connection, {1: 20.0}, complete)
         bring_messages(connection, payload(timestamp=f"{live:%Y-%m-%dT%H:%M:%S}Z"), b"no JSON", b"no JSON either")

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from itertools import groupby
 from typing import Any
 
 import httpx
@@ -15,6 +16,7 @@ from bacpipes.doctor import examine
 from bacpipes.embedded import LOOPBACK, EmbeddedBroker
 from bacpipes.settings import Settings
 from bacpipes.worker import cov
+from bacpipes.worker.poller import STILL_RUNNING
 from mqtt_parts import until
 from site_parts import AHU, SETPOINT_TOPIC, Site
 
@@ -98,13 +100,15 @@ async def test_a_change_is_told_and_a_slow_poll_stands_behind_it(site: Site, kin
     for number in range(1, 6):
         setpoint(site, 60.0 + number)
         await heard(site, 60.0 + number)
-    assert [value for _, value, _ in rows(site, OBJECTS[0], by_cov=True)][-5:] == [61.0, 62.0, 63.0, 64.0, 65.0]
+    values = [value for value, _ in groupby(value for _, value, _ in rows(site, OBJECTS[0], by_cov=True))]
+    assert values[-5:] == [61.0, 62.0, 63.0, 64.0, 65.0]  # a device may tell one twice: an acknowledgement was late
     begin = max(cycle for cycle, _, _ in rows(site, OBJECTS[0], by_cov=False))
     await until(lambda: rows(site, OBJECTS[0], by_cov=False)[-1][0] >= begin + 3 * SLOW, "slow polls", 30)
     polled = [cycle for cycle, _, _ in rows(site, OBJECTS[0], by_cov=False) if cycle > begin]
     expected = [cycle for cycle in range(begin + 1, polled[-1] + 1) if cycle % SLOW == 0]
     assert polled == expected, "each slot of the slow grid has its row, and only those"
-    assert site.one("SELECT count(*) FROM gap") == (0,)
+    ours = "SELECT count(*) FROM gap WHERE reason <> %s"
+    assert site.one(ours, STILL_RUNNING) == (0,)  # on a busy machine a poll may outlast its slot
 
 
 async def test_it_is_named_by_metrics_and_doctor(site: Site) -> None:
