@@ -48,6 +48,10 @@ def test_a_run_that_would_do_nothing_is_refused(groups: Any, limit: str, tags: l
     assert told.startswith(words)
 
 
+def test_what_molecule_always_leaves_out_is_no_mistake() -> None:
+    assert check_selection(GROUPS, ["macau"], "sites", None, skipped=["molecule-notest", "notest"]) == []
+
+
 def test_tags_that_are_skipped_are_known_too() -> None:
     (told,) = check_selection(GROUPS, ["macau"], "sites", "", ["all"], ["verfiy"])
     assert told == "--skip-tags verfiy is no tag of any playbook; did you mean verify? Correct the name."

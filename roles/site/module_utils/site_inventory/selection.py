@@ -8,6 +8,7 @@ from .specs import known_tags
 
 NAME = re.compile(r"[\w.-]+")  # of a host or group; a pattern has other characters besides
 BUILT_IN = ("all", "always", "never", "tagged", "untagged")  # tags of Ansible's own
+MOLECULE = ("notest", "molecule-notest", "molecule-idempotence-notest")  # left out, whether there are any or not
 
 
 def check_selection(
@@ -44,7 +45,7 @@ def _unknown_hosts(groups: Mapping[str, Sequence[str]], limit: str) -> Iterator[
 
 def _unknown_tags(option: str, tags: Sequence[str]) -> Iterator[str]:
     for tag in tags:
-        if tag not in known_tags() and tag not in BUILT_IN:
+        if tag not in known_tags() and tag not in (*BUILT_IN, *MOLECULE):
             yield _sentence(f"{option} {tag} is no tag of any playbook", tag, sorted(known_tags()))
 
 
