@@ -4,8 +4,11 @@ import json
 import time
 from dataclasses import dataclass
 
+from bacpipes.worker.poller import SHED, STILL_RUNNING
 from mqtt_parts import until
 from site_parts import Site
+
+BUSY = [STILL_RUNNING, SHED]  # reasons for a gap where this machine was too slow for an interval of a second
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,3 +98,8 @@ def disordered(site: Site) -> list[tuple[str, str, str]]:
         heard[topic].add(at)
         newest[topic] = max(at, newest.get(topic, ""))
     return found
+
+
+def gaps_of_another_reason(site: Site) -> list[tuple[str]]:
+    """The reasons of the gaps that a busy machine does not explain."""
+    return site.database.execute("SELECT DISTINCT reason FROM gap WHERE reason <> ALL (%s)", [BUSY]).fetchall()
