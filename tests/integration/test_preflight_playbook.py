@@ -5,6 +5,7 @@ Each sentence has its test in tests/unit/test_site_preflight.py; here they must 
 
 import json
 import os
+import re
 import shutil
 import ssl
 import subprocess
@@ -20,6 +21,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from pki import Authority
+from site_inventory.arguments import ROLES
 
 ROOT = Path(__file__).parents[2]
 ANSIBLE = ROOT / ".venv-controller" / "bin" / "ansible-playbook"
@@ -116,6 +118,14 @@ MISTAKES: dict[str, tuple[Callable[[Fleet], object], str]] = {
         lambda fleet: fleet.edit("host_vars/macau.yml", lambda content: content.update(mqtt_broker_engin="emqx")),
         "macau: mqtt_broker_engin is no variable of the role mqtt_broker; did you mean mqtt_broker_engine? Correct or",
     ),
+    "type of a role's variable": (
+        lambda fleet: fleet.edit("host_vars/klcc.yml", lambda content: content.update(timescaledb_cpus="two")),
+        "klcc: timescaledb_cpus two is a text, not a number. Write a number.",
+    ),
+    "value of a role's variable": (
+        lambda fleet: fleet.edit("host_vars/klcc.yml", lambda content: content.update(mqtt_broker_memory="big")),
+        "mqtt_broker_memory=big a number with k, m or g",
+    ),
     "one id twice": (
         lambda fleet: fleet.site("klcc", id="macau"),
         "macau: site.id macau is also that of klcc. Every site has its own.",
@@ -154,6 +164,40 @@ def test_a_mistake_is_refused_before_anything_changes(
     output = fleet.refused("--skip-tags", "site_reachability")
     assert words in output
     assert "changed=1" not in output
+
+
+# One variable of each role, with a value that is good.
+GOOD = {
+    "lxc_container_patience": 90, "base_journal_max_use": "300M", "docker_log_max_files": 4, "pki_days": 300,
+    "image_compression": 3, "timescaledb_max_connections": 70, "mqtt_broker_cpus": 2, "appliance_worker_cpus": 1,
+    "stack_wait_seconds": 200, "verify_patience": 200, "central_wait_seconds": 130, "telegraf_batch": 500,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("arguments", [[], ["--tags", "docker"]], ids=["run", "tags"])
+def test_every_role_looks_at_its_variables_and_lets_good_ones_go(fleet: Fleet, arguments: list[str]) -> None:
+    """A machine that is there already has not been asked for its memory yet: nothing may depend on that."""
+    there = {"backend": "none", "memory": 4096}
+    fleet.edit("host_vars/macau.yml", lambda content: content["site"].update(container=there))
+    for host in ("macau", "klcc"):
+        fleet.edit(f"host_vars/{host}.yml", lambda content: content.update(GOOD))
+    status, output = fleet.play("-v", *arguments)
+    assert status == 0, output
+    assert set(re.findall(r"TASK \[(\w+) : ", output)) - {"site"} == set(ROLES["site"])
+
+
+def test_centrals_roles_look_at_their_variables_too(fleet: Fleet) -> None:
+    fleet.edit("host_vars/central.yml", lambda content: content.update(GOOD | {"telegraf_memory": "big"}))
+    fleet.playbook = ROOT / "playbooks" / "central.yml"
+    output = fleet.refused()
+    assert "central: telegraf_broker=tcp://broker:1883 must be" in output
+    assert "telegraf_memory=big a number with k, m or g" in output
+    assert set(re.findall(r"TASK \[(\w+) : ", output)) - {"site"} == set(ROLES["central"]) - {"lxc_container", "stack"}
+
+
+def test_what_the_command_line_sets_is_looked_at(fleet: Fleet) -> None:
+    words = "macau, klcc, central: base_ssh_port ssh is a text, not a whole number. Write a whole number."
+    assert words in fleet.refused("-e", "base_ssh_port=ssh")
 
 
 @pytest.mark.parametrize(

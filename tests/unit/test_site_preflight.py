@@ -15,8 +15,8 @@ def inventory() -> Inventory:
 
 def test_the_example_is_good(inventory: Inventory) -> None:
     assert check(inventory) == {
-        "macau": {"errors": [], "warnings": [], "disk": 10},
-        "klcc": {"errors": [], "warnings": [], "disk": 10},
+        "macau": {"errors": [], "warnings": [], "disk": 10, "roles": []},
+        "klcc": {"errors": [], "warnings": [], "disk": 10, "roles": []},
     }
 
 

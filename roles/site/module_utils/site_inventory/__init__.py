@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .addresses import check_ansible_host, check_gateway, check_interface, check_lists, check_two_networks
+from .arguments import check_arguments, played
 from .between import check_between
 from .central import check_central
 from .container import check_capacity, check_container
@@ -44,6 +45,7 @@ def check_sites(
     entries, reports = _read(hostvars, dict.fromkeys([*sites, *targets]), centrals, [*targets, *centrals])
     for host in targets:
         check_names(variable_names(hostvars, host), reports[host], old_names or {})
+        check_arguments(host, hostvars, reports[host])
         if host in centrals:
             reports[host].error("hosts.yml", *TWO_GROUPS)
         if (site := entries.get(host)) is not None:
@@ -54,8 +56,8 @@ def check_sites(
         _check_central(host, entries, hostvars, sites, centrals, False, old_names, reports[host])
     check_between(entries, hostvars, reports)
     also = {host: reports[host] for host in centrals if host in used} | {"inventory": _check_files(hostvars, targets)}
-    return _answer({host: reports[host] for host in targets}) | {
-        host: told for host, told in _answer(also).items() if told["errors"] or told["warnings"]
+    return _answer({host: reports[host] for host in targets}, entries) | {
+        host: told for host, told in _answer(also, entries).items() if told["errors"] or told["warnings"]
     }
 
 
@@ -72,7 +74,7 @@ def check_centrals(
     for host in targets:
         _check_central(host, entries, hostvars, sites, centrals, secrets, old_names, reports[host])
     check_between(entries, hostvars, reports)
-    return _answer({host: reports[host] for host in targets})
+    return _answer({host: reports[host] for host in targets}, entries)
 
 
 def _check_central(
@@ -86,6 +88,7 @@ def _check_central(
     report: Report,
 ) -> None:
     check_names(variable_names(hostvars, host), report, old_names or {})
+    check_arguments(host, hostvars, report)
     if host in sites:
         report.error("hosts.yml", *TWO_GROUPS)
     elif (central := entries.get(host)) is not None:
@@ -113,10 +116,15 @@ def _check_files(hostvars: Mapping[str, Variables], targets: Sequence[str]) -> R
     return report
 
 
-def _answer(reports: Mapping[str, Report]) -> dict[str, dict[str, Any]]:
+def _answer(reports: Mapping[str, Report], entries: Mapping[str, Entry]) -> dict[str, dict[str, Any]]:
     return {
-        host: {"errors": list(dict.fromkeys(r.errors)), "warnings": list(dict.fromkeys(r.warnings)), "disk": r.disk}
-        for host, r in reports.items()
+        host: {
+            "errors": list(dict.fromkeys(report.errors)),
+            "warnings": list(dict.fromkeys(report.warnings)),
+            "disk": report.disk,
+            "roles": played(report, entries[host].kind, entries[host].made_by_us) if host in entries else [],
+        }
+        for host, report in reports.items()
     }
 
 

@@ -36,6 +36,18 @@ def role_variables(role: str) -> frozenset[str]:
 
 
 @cache
+def role_options(role: str) -> dict[str, Spec]:
+    """Variable, then what it may be; of all the role's entry points."""
+    return {name: spec for options in role_specs()[role].values() for name, spec in options.items()}
+
+
+@cache
+def role_of(name: str) -> str | None:
+    """The role that a variable is of; of two roles whose names begin alike it is the longer."""
+    return max((role for role in role_specs() if name in role_variables(role)), key=len, default=None)
+
+
+@cache
 def known_names() -> frozenset[str]:
     """Variables that something reads: the roles', and those that the playbooks bring along."""
     names = {name for role in role_specs() for name in role_variables(role)}
@@ -43,14 +55,19 @@ def known_names() -> frozenset[str]:
 
 
 @cache
-def playbook_names() -> dict[str, frozenset[str]]:
-    """Group, then the variables that the playbooks set for its hosts."""
-    names: dict[str, frozenset[str]] = {}
+def playbook_variables() -> dict[str, dict[str, Any]]:
+    """Group, then the variables that the playbooks set for its hosts, as they stand in the files."""
+    variables: dict[str, dict[str, Any]] = {}
     for file in sorted(PROJECT.glob("playbooks/group_vars/*/*.yml")):
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
-        group = file.parent.name
-        names[group] = names.get(group, frozenset()) | frozenset(content if isinstance(content, dict) else ())
-    return names
+        variables.setdefault(file.parent.name, {}).update(content if isinstance(content, dict) else {})
+    return variables
+
+
+@cache
+def playbook_names() -> dict[str, frozenset[str]]:
+    """Group, then the names of those variables."""
+    return {group: frozenset(variables) for group, variables in playbook_variables().items()}
 
 
 @cache

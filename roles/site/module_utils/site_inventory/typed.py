@@ -7,7 +7,10 @@ from .report import Report, did_you_mean, shown
 from .specs import Spec
 from .variables import Variables
 
-KINDS = {"str": "a text", "int": "a whole number", "bool": "true or false", "list": "a list", "dict": "a dictionary"}
+KINDS = {
+    "str": "a text", "path": "a text", "int": "a whole number", "float": "a number", "bool": "true or false",
+    "list": "a list", "dict": "a dictionary",
+}  # fmt: skip
 
 
 def typed_top(
@@ -47,7 +50,7 @@ def _typed_value(spec: Spec, value: Any, where: str, report: Report, complete: b
             report.error(where, "is empty", "Write a value, or leave the line out for the default, if it has one.")
         return None
     if complaint := _complaint(spec, value):
-        report.error(f"{where} {shown(value)}".rstrip(), *complaint)
+        report.error(where if spec.get("no_log") else f"{where} {shown(value)}".rstrip(), *complaint)
         return None
     if spec["type"] == "dict" and "options" in spec:
         return typed(spec["options"], value, where, report, complete)
@@ -68,7 +71,8 @@ def _complaint(spec: Spec, value: Any) -> tuple[str, str] | None:
     if wanted == "raw":
         return None
     if wanted != type_name(value):
-        return f"is {kind(value)}, not {KINDS[wanted]}", _type_remedy(wanted, value)
+        secret = spec.get("no_log") and not isinstance(value, list | dict)
+        return f"is {kind(value)}, not {KINDS[wanted]}", _type_remedy(wanted, "…" if secret else value)
     if wanted == "str" and not value.strip():
         return "is blank", "Write a value, or leave the line out."
     if "choices" in spec and value not in spec["choices"]:
@@ -77,7 +81,7 @@ def _complaint(spec: Spec, value: Any) -> tuple[str, str] | None:
 
 
 def type_name(value: Any) -> str:
-    for name, types in {"bool": bool, "int": int, "str": str, "list": list, "dict": dict}.items():
+    for name, types in {"bool": bool, "int": int, "float": float, "str": str, "list": list, "dict": dict}.items():
         if isinstance(value, types):
             return name
     return type(value).__name__
