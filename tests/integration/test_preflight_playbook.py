@@ -9,6 +9,7 @@ import re
 import shutil
 import ssl
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -382,3 +383,97 @@ def test_the_disk_of_a_machine_that_is_there_is_looked_at(fleet: Fleet, proxmox:
     fleet.edit("host_vars/macau.yml", change)
     output = fleet.refused("-l", "macau")
     assert "macau: site.history.retention_days 3650 needs 89881 GiB of disk, and the machine has " in output
+
+
+def alone(fleet: Fleet) -> None:
+    """A fleet without a central server."""
+    fleet.edit("hosts.yml", lambda content: content["all"]["children"].pop("centrals"))
+    (fleet.inventory / "host_vars" / "central.yml").unlink()
+
+
+# A machine of these tests' own, which is asked and not changed (--check).
+HERE = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
+
+
+@pytest.mark.parametrize("tags", ["register", "lxc_container"])
+def test_a_machine_that_stands_by_itself_registers_nowhere_and_gets_no_container(fleet: Fleet, tags: str) -> None:
+    alone(fleet)
+    fleet.edit("host_vars/macau.yml", lambda content: content.update(HERE))
+    fleet.edit("host_vars/macau.yml", lambda content: content["site"].update(container={"backend": "none"}))
+    fleet.playbook = ROOT / "playbooks" / "onboard.yml"
+    status, output = fleet.play("-l", "macau", "--tags", tags, "--check")
+    assert status == 0, output
+    assert "PLAY [Register at central]" in output
+    assert "changed=0" in output
+
+
+# Every variable that the playbooks give the roles, evaluated; two stand on a role's own defaults.
+EVALUATED = """
+- name: Evaluate what the roles are given
+  hosts: sites
+  gather_facts: false
+  vars: {{appliance_dir: /opt/bacpipes}}
+  tasks:
+    - name: Evaluate
+      ansible.builtin.assert:
+        that: lookup('ansible.builtin.vars', item) is defined
+      loop: {names}
+"""
+
+
+@pytest.mark.parametrize("central", [True, False], ids=["with central", "alone"])
+def test_what_the_roles_are_given_can_be_evaluated_at_every_kind_of_site(fleet: Fleet, central: bool) -> None:
+    if not central:
+        alone(fleet)
+    fleet.edit("host_vars/macau.yml", lambda content: content["site"].update(container={"backend": "none"}))
+    wiring = (ROOT / "playbooks" / "group_vars" / "sites" / "wiring.yml").read_text()
+    names = list(yaml.safe_load(wiring))
+    shutil.copytree(ROOT / "playbooks" / "group_vars", fleet.playbook.parent / "group_vars")
+    fleet.playbook.write_text(EVALUATED.format(names=json.dumps(names)))
+    status, output = fleet.play()
+    assert status == 0, output
+
+
+def test_central_on_a_machine_that_is_there_gets_no_container(fleet: Fleet) -> None:
+    fleet.edit("host_vars/central.yml", lambda content: content.update(HERE))
+    fleet.playbook = ROOT / "playbooks" / "central.yml"
+    status, output = fleet.play("--tags", "lxc_container", "--check")
+    assert status == 0, output
+    assert "changed=0" in output
+
+
+def test_a_site_whose_machine_is_gone_is_taken_away_after_a_second_word(fleet: Fleet) -> None:
+    """A machine that was there already, and is no more: no container is removed, and nothing is left to be exported."""
+
+    def change(content: dict[str, Any]) -> None:
+        content["site"]["container"] = {"backend": "none"}
+        content |= SILENT
+
+    fleet.edit("host_vars/macau.yml", change)
+    alone(fleet)
+    certificate = fleet.inventory / "pki" / "issued" / "macau-server.pem"
+    certificate.parent.mkdir(parents=True)
+    certificate.write_text("what it had")
+    fleet.playbook = ROOT / "playbooks" / "offboard.yml"
+    fleet.extra = {"site_reachability_timeout": 2, "offboard_confirm": "macau"}
+    output = fleet.refused("-l", "macau")
+    assert "macau: the machine doesn't answer (" in output
+    assert "nothing was removed. Repair the machine, or give -e offboard_without_export=true and lose" in output
+    assert "An earlier run has kept an export" not in output
+    assert certificate.exists()
+    kept = fleet.inventory / "offboarded" / "macau" / "audit.csv.gz"
+    kept.parent.mkdir(parents=True)
+    kept.touch()
+    assert f"An earlier run has kept an export in {kept.parent}. Repair" in fleet.refused("-l", "macau")
+    fleet.extra["offboard_without_export"] = True
+    status, output = fleet.play("-l", "macau")
+    assert status == 0, output
+    assert "macau: its machine did not answer, so that the stack, its data and its keys are still on it." in output
+    assert not certificate.exists()
+
+
+def test_onboarding_needs_the_machine_that_is_there(fleet: Fleet, proxmox: int) -> None:
+    ask(fleet, proxmox)
+    fleet.edit("host_vars/macau.yml", lambda content: content["site"].update(container={"backend": "none"}))
+    fleet.edit("host_vars/macau.yml", lambda content: content.update(SILENT))
+    assert "macau: ansible_host of macau does not answer by ssh (" in fleet.refused("-l", "macau")
