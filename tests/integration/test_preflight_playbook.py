@@ -442,6 +442,26 @@ def test_central_on_a_machine_that_is_there_gets_no_container(fleet: Fleet) -> N
     assert "changed=0" in output
 
 
+def test_what_a_container_host_lacks_for_one_site_stops_all_before_a_container_is_made(
+    fleet: Fleet, tmp_path: Path
+) -> None:
+    """Another folder than LXC's own, and --check: whatever this finds, nothing is touched."""
+    alone(fleet)
+    template = tmp_path / "root.tar.zst"
+    template.touch()
+    for host, path in (("macau", tmp_path / "nowhere.tar.zst"), ("klcc", template)):
+        container = {"backend": "lxc", "host": "lxc1", "template": str(path)}
+        fleet.edit(f"host_vars/{host}.yml", lambda content: content["site"].update(container=container))  # noqa: B023
+    fleet.edit("hosts.yml", lambda content: content["all"]["children"]["container_hosts"]["hosts"]["lxc1"].update(HERE))
+    fleet.playbook = ROOT / "playbooks" / "onboard.yml"
+    fleet.extra |= {"lxc_container_path": str(tmp_path / "lxc")}
+    status, output = fleet.play("--tags", "lxc_container", "--check")
+    assert status == 2, output
+    assert f'macau: lxc_container_template "{tmp_path}/nowhere.tar.zst" is no file on lxc1. Put the root' in output
+    assert "TASK [lxc_container : Refuse a template that is not there]" in output
+    assert "TASK [lxc_container : Refuse a bridge that is not there]" not in output  # where klcc would have gone on
+
+
 def test_a_site_whose_machine_is_gone_is_taken_away_after_a_second_word(fleet: Fleet) -> None:
     """A machine that was there already, and is no more: no container is removed, and nothing is left to be exported."""
 
