@@ -1,8 +1,10 @@
 """The report of `verify`: it can't pass when it looked at nothing, and its forms are sound."""
 
 import json
+import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from html.parser import HTMLParser
 from pathlib import Path
@@ -13,7 +15,7 @@ import pytest
 LAB = Path(__file__).parents[1] / "lab"
 sys.path.append(str(LAB))
 
-from verification import report  # noqa: E402
+from verification import ports, report  # noqa: E402
 from verification.fleet import FleetError, chosen, load  # noqa: E402
 from verification.plan import CHECKS, declared  # noqa: E402
 from verification.report import FAILED, NOT_VERIFIED, PASSED, Record, Result, SiteFacts  # noqa: E402
@@ -226,3 +228,25 @@ def test_scripts_for_the_machine_need_the_standard_library_only() -> None:
         assert "verification" not in [
             line.split()[1] for line in script.read_text().splitlines() if line.startswith(("import ", "from "))
         ]
+
+
+def test_a_port_that_answers_is_told_from_one_that_does_not() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        assert ports.opens("127.0.0.1", port)
+    assert not ports.opens("127.0.0.1", port)
+
+
+def test_a_bacnet_device_is_told_from_silence_and_from_a_closed_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as device, ThreadPoolExecutor(1) as threads:
+        device.bind(("127.0.0.1", 0))
+        port = device.getsockname()[1]
+        answer = threads.submit(ports.bacnet_answer, "127.0.0.1", port)
+        question, sender = device.recvfrom(1500)
+        device.sendto(b"here I am", sender)
+        assert question == ports.READ_DEVICE_NAME
+        assert answer.result() == b"here I am"
+        monkeypatch.setattr(ports, "SILENCE", 0.2)
+        assert ports.bacnet_answer("127.0.0.1", port) is None
+    with pytest.raises(ConnectionRefusedError):
+        ports.bacnet_answer("127.0.0.1", port)

@@ -46,6 +46,8 @@ class Run:
         for each in self.observed.values():
             each.scan = self._scanner.submit(ports.scan, each.site)
         list(self._threads.map(Observed.prepare, self.observed.values()))
+        for each in self.observed.values():
+            each.look_from_outside(self._threads)
 
     def close(self) -> None:
         list(self._threads.map(Observed.close, self.observed.values()))

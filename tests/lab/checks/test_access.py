@@ -1,7 +1,6 @@
 """Who may come in, and who may not. Each refusal stands beside a success: a dead service refuses everybody."""
 
 import re
-import socket
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -80,13 +79,12 @@ def test_database_refuses_strangers(observed: Observed, observe: Observe) -> Non
     _expect_refusal(lambda: observed.connect(password=WRONG), "a wrong password")
     _expect_refusal(lambda: observed.connect(user="postgres", password=WRONG), "the superuser over the network")
     observe("a wrong password and the superuser are refused")
-    outside = [address for address in observed.site.database_addresses if not address.startswith("127.")]
     place = {"port": observed.site.database_port}
-    for address in outside or [observed.site.http_address]:
-        if not _opens(address, observed.site.database_port):
+    for address, opens in observed.database_from_outside.items():
+        if not opens.result(timeout=600):
             observe(f"{address}:{observed.site.database_port} does not answer the controller")
             continue
-        if not outside:
+        if address not in observed.site.database_addresses:
             remedy = "publish the database on 127.0.0.1 only, or declare the address"
             fail(
                 "the database on the loopback address only", f"{address}:{observed.site.database_port} answers", remedy
@@ -193,11 +191,3 @@ def _expect_refusal(attempt: Callable[[], Any], what: str) -> None:
             f"the database refuses {what}", words.splitlines()[-1], "is the database up? `docker compose logs database`"
         )
     fail(f"the database refuses {what}", f"{READER} got in or through", "compare pg_hba.conf with docs/database.md")
-
-
-def _opens(address: str, port: int) -> bool:
-    try:
-        with socket.create_connection((address, port), 3):
-            return True
-    except OSError:
-        return False

@@ -6,7 +6,7 @@ import ssl
 import subprocess
 import time
 from collections.abc import Sequence
-from concurrent.futures import Future
+from concurrent.futures import Executor, Future
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,6 +19,7 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import dict_row
 
+from verification import ports
 from verification.fleet import FleetError, Point, Site
 from verification.listener import Listener
 from verification.machine import SCRIPTS, Machine
@@ -64,6 +65,8 @@ class Observed:
         self.listener = Listener(site.site)
         self.record = SiteFacts(site.host, site.site, site.title, site.http_address)
         self.scan: Future[Any] | None = None
+        self.bacnet: Future[bytes | None] | None = None
+        self.database_from_outside: dict[str, Future[bool]] = {}  # address: whether its port takes a connection
         self.old_row: tuple[int, datetime] | None = None
         self.services_down = ""  # what the first check found; waiting for readings is in vain then
         self._began: datetime | None = None
@@ -84,6 +87,16 @@ class Observed:
             _ = self.began
         except (AssertionError, psycopg.Error, OSError, FleetError, subprocess.SubprocessError) as error:
             self._problem = error
+
+    def look_from_outside(self, threads: Executor) -> None:
+        """Begin to wait for what should stay silent, so that no check has to wait for it."""
+        site = self.site
+        self.bacnet = threads.submit(ports.bacnet_answer, site.http_address, site.bacnet_port)
+        declared = [address for address in site.database_addresses if not address.startswith("127.")]
+        self.database_from_outside = {
+            address: threads.submit(ports.opens, address, site.database_port)
+            for address in declared or [site.http_address]
+        }
 
     def close(self) -> None:
         self.listener.close()

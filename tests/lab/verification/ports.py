@@ -1,4 +1,4 @@
-"""Which TCP ports of a site answer, seen from the controller."""
+"""Which ports of a site answer, seen from the controller."""
 
 import itertools
 import resource
@@ -21,6 +21,9 @@ WELL_KNOWN = (
     8081, 8083, 8084, 8086, 8087, 8123, 8443, 8883, 8888, 9000, 9090, 9091, 9093, 9100, 9109, 9200, 9323, 9443,
     9999, 10000, 11211, 15672, 18083, 18084, 27017, 47808,
 )  # fmt: skip
+SILENCE = 3.0  # seconds after which nobody answers any more
+# ReadProperty of the device object (wildcard instance), property object-name: every BACnet/IP device answers it.
+READ_DEVICE_NAME = bytes.fromhex("810a001101040005010c0c023fffff194d")
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,27 @@ def scan(site: Site) -> Scan:
     wanted = range(1, 65536) if site.scan == "all" else sorted({*WELL_KNOWN, *site.ports, site.connection.port})
     names = {site.connection.address, site.http_address} - {"", "127.0.0.1", "localhost"}
     return Scan(len(wanted), {name: open_ports(socket.gethostbyname(name), wanted) for name in sorted(names)})
+
+
+def opens(address: str, port: int) -> bool:
+    """Whether a TCP port takes a connection (blocking)."""
+    try:
+        with socket.create_connection((address, port), SILENCE):
+            return True
+    except OSError:
+        return False
+
+
+def bacnet_answer(address: str, port: int) -> bytes | None:
+    """What comes back to a BACnet question (blocking): None is silence, and ConnectionRefusedError a closed port."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as link:
+        link.settimeout(SILENCE)
+        link.connect((address, port))
+        try:
+            link.send(READ_DEVICE_NAME)
+            return link.recv(1500)
+        except TimeoutError:
+            return None
 
 
 def open_ports(address: str, wanted: Iterable[int]) -> list[int]:
