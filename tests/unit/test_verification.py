@@ -4,10 +4,12 @@ import json
 import socket
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from html.parser import HTMLParser
 from pathlib import Path
+from unittest.mock import MagicMock
 from xml.etree import ElementTree
 
 import pytest
@@ -17,6 +19,7 @@ sys.path.append(str(LAB))
 
 from verification import ports, report  # noqa: E402
 from verification.fleet import FleetError, chosen, load  # noqa: E402
+from verification.outcome import CheckFailedError, fail, not_verified  # noqa: E402
 from verification.plan import CHECKS, declared  # noqa: E402
 from verification.report import FAILED, NOT_VERIFIED, PASSED, Record, Result, SiteFacts  # noqa: E402
 
@@ -250,3 +253,38 @@ def test_a_bacnet_device_is_told_from_silence_and_from_a_closed_port(monkeypatch
         assert ports.bacnet_answer("127.0.0.1", port) is None
     with pytest.raises(ConnectionRefusedError):
         ports.bacnet_answer("127.0.0.1", port)
+
+
+def test_a_setpoint_that_is_tried_is_released_before_the_connection_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("testinfra", "testinfra.host"):  # it is the controller's, and nothing of it is asked for here
+        monkeypatch.setitem(sys.modules, name, MagicMock())
+    from verification.observed import Observed
+
+    told: list[str] = []
+    go = threading.Event()
+
+    def trial() -> str:
+        go.wait()
+        told.append("released")
+        return ""
+
+    (site,) = load(fleet_file(tmp_path, entry()))
+    with ThreadPoolExecutor(1) as threads:
+        observed = Observed(site, tmp_path, threads)
+        monkeypatch.setattr(observed.machine, "close", lambda: told.append("closed"))
+        observed.trial = observed.begin(trial)
+        later = threading.Timer(0.2, go.set)
+        later.start()
+        observed.close()
+    assert told == ["released", "closed"]
+
+
+def test_a_check_that_goes_on_in_the_background_ends_as_any_other() -> None:
+    """Failed and not verified come out where its result is asked for."""
+    with ThreadPoolExecutor(1) as threads:
+        with pytest.raises(CheckFailedError, match="seen: nothing"):
+            threads.submit(fail, "something", "nothing", "look").result()
+        with pytest.raises(pytest.skip.Exception, match="no point"):
+            threads.submit(not_verified, "no point").result()

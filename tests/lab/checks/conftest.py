@@ -42,12 +42,14 @@ class Run:
 
     def prepare(self, folder: Callable[[str], Path]) -> None:
         """Begin to observe all sites at once, so that the waiting for readings and for ports overlaps."""
-        self.observed = {site.host: Observed(site, folder(f"s{number}")) for number, site in enumerate(self.sites)}
+        self.observed = {
+            site.host: Observed(site, folder(f"s{number}"), self._threads) for number, site in enumerate(self.sites)
+        }
         for each in self.observed.values():
             each.scan = self._scanner.submit(ports.scan, each.site)
         list(self._threads.map(Observed.prepare, self.observed.values()))
         for each in self.observed.values():
-            each.look_from_outside(self._threads)
+            each.look_from_outside()
 
     def close(self) -> None:
         list(self._threads.map(Observed.close, self.observed.values()))
@@ -112,7 +114,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = [item for item in items if _name(item) in wanted]
     for item in items:
         item.add_marker("intrusive" if by_name[_name(item)].intrusive else "safe")
-    items.sort(key=lambda item: (hosts.index(_site(item).host), order.index(_name(item))))
+
+    def place(item: pytest.Item) -> tuple[int, bool, bool, int]:
+        check = by_name[_name(item)]
+        return hosts.index(_site(item).host), check.intrusive, check.late, order.index(check.name)
+
+    items.sort(key=place)
     config.hook.pytest_deselected(items=dropped)
 
 

@@ -5,8 +5,8 @@ import socket
 import ssl
 import subprocess
 import time
-from collections.abc import Sequence
-from concurrent.futures import Executor, Future
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, Future, wait
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
@@ -23,7 +23,7 @@ from verification import ports
 from verification.fleet import FleetError, Point, Site
 from verification.listener import Listener
 from verification.machine import SCRIPTS, Machine
-from verification.outcome import fail, wait_for
+from verification.outcome import Found, fail, wait_for
 from verification.report import SiteFacts
 
 READER = "bacpipes_reader"
@@ -58,15 +58,17 @@ class Tunnelled(HTTPSConnection):
 class Observed:
     """Everything that the checks of one site share. `prepare` begins to listen; it never raises."""
 
-    def __init__(self, site: Site, folder: Path) -> None:
+    def __init__(self, site: Site, folder: Path, threads: Executor) -> None:
         self.site = site
         self.machine = Machine(site.connection, folder)
         self._folder, self._central = folder, None  # type: Path, Machine | None
+        self._threads = threads
         self.listener = Listener(site.site)
         self.record = SiteFacts(site.host, site.site, site.title, site.http_address)
         self.scan: Future[Any] | None = None
         self.bacnet: Future[bytes | None] | None = None
         self.database_from_outside: dict[str, Future[bool]] = {}  # address: whether its port takes a connection
+        self.trial: Future[str] | None = None  # of the setpoint
         self.old_row: tuple[int, datetime] | None = None
         self.services_down = ""  # what the first check found; waiting for readings is in vain then
         self._began: datetime | None = None
@@ -88,17 +90,22 @@ class Observed:
         except (AssertionError, psycopg.Error, OSError, FleetError, subprocess.SubprocessError) as error:
             self._problem = error
 
-    def look_from_outside(self, threads: Executor) -> None:
+    def begin(self, look: Callable[..., Found], *arguments: Any) -> Future[Found]:
+        """Look in the background, while checks go on."""
+        return self._threads.submit(look, *arguments)
+
+    def look_from_outside(self) -> None:
         """Begin to wait for what should stay silent, so that no check has to wait for it."""
         site = self.site
-        self.bacnet = threads.submit(ports.bacnet_answer, site.http_address, site.bacnet_port)
+        self.bacnet = self.begin(ports.bacnet_answer, site.http_address, site.bacnet_port)
         declared = [address for address in site.database_addresses if not address.startswith("127.")]
         self.database_from_outside = {
-            address: threads.submit(ports.opens, address, site.database_port)
-            for address in declared or [site.http_address]
+            address: self.begin(ports.opens, address, site.database_port) for address in declared or [site.http_address]
         }
 
     def close(self) -> None:
+        if self.trial is not None:
+            wait([self.trial])  # what it wrote, it releases over this connection
         self.listener.close()
         self.machine.close()
         if self._central is not None:
