@@ -17,10 +17,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
-from lab import building, fleet, machines, network
-from lab.plan import BUILDINGS, MACHINES, PROJECT, SITES
-from lab.shell import wait_until
+from lab import building, engine, fleet, machines, network
+from lab.plan import BUILDINGS, MACHINES, PROJECT, RELEASE, SITES
+from lab.shell import run, wait_until
 
 RECAP = re.compile(r"^(\S+)\s+: ok=(\d+)\s+changed=(\d+)\s+unreachable=(\d+)\s+failed=(\d+)", re.MULTILINE)
 SITE = "klcc"  # the one that is taken away and brought back
@@ -59,6 +60,17 @@ def test_from_nothing_to_a_verified_fleet() -> None:
     assert set(machines.ours()) == set(MACHINES)
     for site in SITES:
         assert _count(site, "sensor_readings WHERE quality = 'good'") > 0, site
+
+
+def test_the_image_is_small_over_its_base() -> None:
+    """Every site gets it over its line."""
+    versions = yaml.safe_load((PROJECT / "playbooks" / "group_vars" / "all" / "versions.yml").read_text())
+    names = f"bacpipes/appliance:{versions['versions_appliance']}", f"{engine.PREFIX}/python:{RELEASE}"
+    whole, base = (
+        int(run("docker", "--host", engine.HOST, "image", "inspect", "--format", "{{.Size}}", name).stdout)
+        for name in names
+    )
+    assert 0 < whole - base < 200_000_000
 
 
 def test_a_second_run_changes_nothing() -> None:

@@ -62,6 +62,22 @@ def test_every_default_has_a_comment(role: str) -> None:
             commented = False
 
 
+@pytest.mark.parametrize("role", ROLES)
+def test_a_role_has_handlers_or_says_why_not(role: str) -> None:
+    has = (ROOT / "roles" / role / "handlers" / "main.yml").exists()
+    comments = [
+        line for line in (ROOT / "roles" / role / "tasks" / "main.yml").read_text().splitlines() if line[:1] == "#"
+    ]
+    assert has != any("No handlers: " in line for line in comments)
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_the_tasks_of_a_role_begin_with_a_table_of_contents(role: str) -> None:
+    for task in yaml.safe_load((ROOT / "roles" / role / "tasks" / "main.yml").read_text()):
+        assert {"ansible.builtin.import_tasks", "ansible.builtin.include_tasks"} & set(task), task["name"]
+        assert task["tags"], task["name"]
+
+
 def test_the_defaults_of_a_site_are_those_of_the_specification() -> None:
     for name, variable in (("site", "site_defaults"), ("fleet", "site_fleet_defaults")):
         written = dict(flat(defaults("site")[variable]))
