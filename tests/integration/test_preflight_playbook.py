@@ -4,12 +4,7 @@ Each sentence has its test in tests/unit/test_site_preflight.py; here they must 
 """
 
 import json
-import os
-import re
-import shutil
 import ssl
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -21,74 +16,10 @@ import yaml
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from fleet_parts import ANSIBLE, ROOT, SILENT, Fleet
 from pki import Authority
-from site_inventory.arguments import ROLES
-
-ROOT = Path(__file__).parents[2]
-ANSIBLE = ROOT / ".venv-controller" / "bin" / "ansible-playbook"
-PREFLIGHT = ROOT / "playbooks" / "preflight.yml"
 
 pytestmark = pytest.mark.skipif(not ANSIBLE.exists(), reason=f"{ANSIBLE} is missing: `make controller` installs it")
-
-# What comes after the preflight in these tests: it would leave a mark.
-AFTERWARDS = """
-- name: Check every site before anything changes
-  ansible.builtin.import_playbook: {preflight}
-- name: Change something
-  hosts: sites
-  gather_facts: false
-  tasks:
-    - name: Leave a mark
-      ansible.builtin.file: {{path: "{mark}/{{{{ inventory_hostname }}}}", state: touch, mode: "0600"}}
-      delegate_to: localhost
-"""
-
-
-class Fleet:
-    """A copy of the example inventory, and the playbook that begins with the preflight."""
-
-    def __init__(self, folder: Path) -> None:
-        self.inventory = folder / "fleet"
-        self.marks = folder / "marks"
-        self.marks.mkdir()
-        shutil.copytree(ROOT / "inventory" / "example", self.inventory)
-        self.playbook = folder / "play.yml"
-        self.playbook.write_text(AFTERWARDS.format(preflight=PREFLIGHT, mark=self.marks))
-        secrets = {"vault_pki_ca_passphrase": "only for these tests", "vault_proxmox_token_secret": "t0ken-secret"}
-        (self.inventory / "group_vars" / "all" / "vault.yml").write_text(yaml.safe_dump(secrets))
-        self.extra: dict[str, Any] = {"site_reachability": False}
-
-    def edit(self, file: str, change: Callable[[dict[str, Any]], object]) -> None:
-        """Change one of the inventory's files."""
-        path = self.inventory / file
-        content = yaml.safe_load(path.read_text())
-        change(content)
-        path.write_text(yaml.safe_dump(content))
-
-    def site(self, host: str, **parts: Any) -> None:
-        """Replace parts of a host's entry; a dictionary is merged into what is there."""
-
-        def change(content: dict[str, Any]) -> None:
-            for key, value in parts.items():
-                there = content["site"].get(key)
-                content["site"][key] = there | value if isinstance(there, dict) and isinstance(value, dict) else value
-
-        self.edit(f"host_vars/{host}.yml", change)
-
-    def play(self, *arguments: str) -> tuple[int, str]:
-        """Exit status, and the output with every run of white space as one space."""
-        command = [ANSIBLE, "-i", self.inventory, "-e", json.dumps(self.extra), *arguments, self.playbook]
-        environment = os.environ | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"}
-        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
-        return done.returncode, " ".join((done.stdout + done.stderr).split())
-
-    def refused(self, *arguments: str) -> str:
-        """The output of a run that must fail before anything is changed."""
-        status, output = self.play(*arguments)
-        assert status == 2, output
-        assert "Leave a mark" not in output
-        assert not list(self.marks.iterdir())
-        return output
 
 
 @pytest.fixture
@@ -167,40 +98,6 @@ def test_a_mistake_is_refused_before_anything_changes(
     assert "changed=1" not in output
 
 
-# One variable of each role, with a value that is good.
-GOOD = {
-    "lxc_container_patience": 90, "base_journal_max_use": "300M", "docker_log_max_files": 4, "pki_days": 300,
-    "image_compression": 3, "timescaledb_max_connections": 70, "mqtt_broker_cpus": 2, "appliance_worker_cpus": 1,
-    "stack_wait_seconds": 200, "verify_patience": 200, "central_wait_seconds": 130, "telegraf_batch": 500,
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("arguments", [[], ["--tags", "docker"]], ids=["run", "tags"])
-def test_every_role_looks_at_its_variables_and_lets_good_ones_go(fleet: Fleet, arguments: list[str]) -> None:
-    """A machine that is there already has not been asked for its memory yet: nothing may depend on that."""
-    there = {"backend": "none", "memory": 4096}
-    fleet.edit("host_vars/macau.yml", lambda content: content["site"].update(container=there))
-    for host in ("macau", "klcc"):
-        fleet.edit(f"host_vars/{host}.yml", lambda content: content.update(GOOD))
-    status, output = fleet.play("-v", *arguments)
-    assert status == 0, output
-    assert set(re.findall(r"TASK \[(\w+) : ", output)) - {"site"} == set(ROLES["site"])
-
-
-def test_centrals_roles_look_at_their_variables_too(fleet: Fleet) -> None:
-    fleet.edit("host_vars/central.yml", lambda content: content.update(GOOD | {"telegraf_memory": "big"}))
-    fleet.playbook = ROOT / "playbooks" / "central.yml"
-    output = fleet.refused()
-    assert "central: telegraf_broker=tcp://broker:1883 must be" in output
-    assert "telegraf_memory=big a number with k, m or g" in output
-    assert set(re.findall(r"TASK \[(\w+) : ", output)) - {"site"} == set(ROLES["central"]) - {"lxc_container", "stack"}
-
-
-def test_what_the_command_line_sets_is_looked_at(fleet: Fleet) -> None:
-    words = "macau, klcc, central: base_ssh_port ssh is a text, not a whole number. Write a whole number."
-    assert words in fleet.refused("-e", "base_ssh_port=ssh")
-
-
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -277,9 +174,6 @@ def test_the_preflight_runs_whatever_tags_are_asked_for(fleet: Fleet) -> None:
 
 
 # --- what has to answer ----------------------------------------------------------------------------------------------
-
-
-SILENT = {"ansible_host": "127.0.0.1", "ansible_port": 1, "ansible_connection": "ssh"}  # nobody listens on port 1
 
 
 class Imitation(BaseHTTPRequestHandler):
@@ -383,113 +277,6 @@ def test_the_disk_of_a_machine_that_is_there_is_looked_at(fleet: Fleet, proxmox:
     fleet.edit("host_vars/macau.yml", change)
     output = fleet.refused("-l", "macau")
     assert "macau: site.history.retention_days 3650 needs 89881 GiB of disk, and the machine has " in output
-
-
-def alone(fleet: Fleet) -> None:
-    """A fleet without a central server."""
-    fleet.edit("hosts.yml", lambda content: content["all"]["children"].pop("centrals"))
-    (fleet.inventory / "host_vars" / "central.yml").unlink()
-
-
-# A machine of these tests' own, which is asked and not changed (--check).
-HERE = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
-
-
-@pytest.mark.parametrize("tags", ["register", "lxc_container"])
-def test_a_machine_that_stands_by_itself_registers_nowhere_and_gets_no_container(fleet: Fleet, tags: str) -> None:
-    alone(fleet)
-    fleet.edit("host_vars/macau.yml", lambda content: content.update(HERE))
-    fleet.edit("host_vars/macau.yml", lambda content: content["site"].update(container={"backend": "none"}))
-    fleet.playbook = ROOT / "playbooks" / "onboard.yml"
-    status, output = fleet.play("-l", "macau", "--tags", tags, "--check")
-    assert status == 0, output
-    assert "PLAY [Register at central]" in output
-    assert "changed=0" in output
-
-
-# Every variable that the playbooks give the roles, evaluated; two stand on a role's own defaults.
-EVALUATED = """
-- name: Evaluate what the roles are given
-  hosts: sites
-  gather_facts: false
-  vars: {{appliance_dir: /opt/bacpipes}}
-  tasks:
-    - name: Evaluate
-      ansible.builtin.assert:
-        that: lookup('ansible.builtin.vars', item) is defined
-      loop: {names}
-"""
-
-
-@pytest.mark.parametrize("central", [True, False], ids=["with central", "alone"])
-def test_what_the_roles_are_given_can_be_evaluated_at_every_kind_of_site(fleet: Fleet, central: bool) -> None:
-    if not central:
-        alone(fleet)
-    fleet.edit("host_vars/macau.yml", lambda content: content["site"].update(container={"backend": "none"}))
-    wiring = (ROOT / "playbooks" / "group_vars" / "sites" / "wiring.yml").read_text()
-    names = list(yaml.safe_load(wiring))
-    shutil.copytree(ROOT / "playbooks" / "group_vars", fleet.playbook.parent / "group_vars")
-    fleet.playbook.write_text(EVALUATED.format(names=json.dumps(names)))
-    status, output = fleet.play()
-    assert status == 0, output
-
-
-def test_central_on_a_machine_that_is_there_gets_no_container(fleet: Fleet) -> None:
-    fleet.edit("host_vars/central.yml", lambda content: content.update(HERE))
-    fleet.playbook = ROOT / "playbooks" / "central.yml"
-    status, output = fleet.play("--tags", "lxc_container", "--check")
-    assert status == 0, output
-    assert "changed=0" in output
-
-
-def test_what_a_container_host_lacks_for_one_site_stops_all_before_a_container_is_made(
-    fleet: Fleet, tmp_path: Path
-) -> None:
-    """Another folder than LXC's own, and --check: whatever this finds, nothing is touched."""
-    alone(fleet)
-    template = tmp_path / "root.tar.zst"
-    template.touch()
-    for host, path in (("macau", tmp_path / "nowhere.tar.zst"), ("klcc", template)):
-        container = {"backend": "lxc", "host": "lxc1", "template": str(path)}
-        fleet.edit(f"host_vars/{host}.yml", lambda content: content["site"].update(container=container))  # noqa: B023
-    fleet.edit("hosts.yml", lambda content: content["all"]["children"]["container_hosts"]["hosts"]["lxc1"].update(HERE))
-    fleet.playbook = ROOT / "playbooks" / "onboard.yml"
-    fleet.extra |= {"lxc_container_path": str(tmp_path / "lxc")}
-    status, output = fleet.play("--tags", "lxc_container", "--check")
-    assert status == 2, output
-    assert f'macau: lxc_container_template "{tmp_path}/nowhere.tar.zst" is no file on lxc1. Put the root' in output
-    assert "TASK [lxc_container : Refuse a template that is not there]" in output
-    assert "TASK [lxc_container : Refuse a bridge that is not there]" not in output  # where klcc would have gone on
-
-
-def test_a_site_whose_machine_is_gone_is_taken_away_after_a_second_word(fleet: Fleet) -> None:
-    """A machine that was there already, and is no more: no container is removed, and nothing is left to be exported."""
-
-    def change(content: dict[str, Any]) -> None:
-        content["site"]["container"] = {"backend": "none"}
-        content |= SILENT
-
-    fleet.edit("host_vars/macau.yml", change)
-    alone(fleet)
-    certificate = fleet.inventory / "pki" / "issued" / "macau-server.pem"
-    certificate.parent.mkdir(parents=True)
-    certificate.write_text("what it had")
-    fleet.playbook = ROOT / "playbooks" / "offboard.yml"
-    fleet.extra = {"site_reachability_timeout": 2, "offboard_confirm": "macau"}
-    output = fleet.refused("-l", "macau")
-    assert "macau: the machine doesn't answer (" in output
-    assert "nothing was removed. Repair the machine, or give -e offboard_without_export=true and lose" in output
-    assert "An earlier run has kept an export" not in output
-    assert certificate.exists()
-    kept = fleet.inventory / "offboarded" / "macau" / "audit.csv.gz"
-    kept.parent.mkdir(parents=True)
-    kept.touch()
-    assert f"An earlier run has kept an export in {kept.parent}. Repair" in fleet.refused("-l", "macau")
-    fleet.extra["offboard_without_export"] = True
-    status, output = fleet.play("-l", "macau")
-    assert status == 0, output
-    assert "macau: its machine did not answer, so that the stack, its data and its keys are still on it." in output
-    assert not certificate.exists()
 
 
 def test_onboarding_needs_the_machine_that_is_there(fleet: Fleet, proxmox: int) -> None:

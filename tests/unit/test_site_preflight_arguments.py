@@ -97,6 +97,7 @@ def test_roles_with_variables_of_their_own_are_looked_at_and_no_others(inventory
     put(inventory, "mqtt_broker_memory", "big")  # a text: whether it is a size, the role says
     put(inventory, "image_compression", 3)
     put(inventory, "telegraf_batch", 100)  # no site plays that role
+    put(inventory, "lxc_container_known_hosts", "/srv/known_hosts")  # its role has no more to say of it
     found = check(inventory)
     assert found["macau"] == {"errors": [], "warnings": [], "disk": 10, "roles": ["image", "mqtt_broker"]}
     assert found["klcc"]["roles"] == []

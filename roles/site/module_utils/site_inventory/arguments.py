@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from .report import Report, did_you_mean, shown
-from .specs import Spec, known_names, playbook_variables, role_of, role_options
+from .specs import Spec, known_names, looked_at, playbook_variables, role_of, role_options
 from .typed import KINDS, kind, type_name
 from .variables import ABSENT, Variables, read_variable, variable_names
 
@@ -27,12 +27,13 @@ Complaint = tuple[str, str, str]  # the variable, what is wrong, the remedy
 
 
 def check_arguments(host: str, hostvars: Mapping[str, Variables], report: Report) -> None:
-    """Say what is of another type than its role takes, and note the roles that have variables of their own."""
+    """Say what is of another type than its role takes, and note the roles that have more to say of theirs."""
     for name in sorted(_own(hostvars, host)):
         role = role_of(name)
         if role is None or role == "site":
             continue
-        report.roles.add(role)
+        if name in looked_at(role):
+            report.roles.add(role)
         scratch = Report(host)
         value = read_variable(hostvars, host, name, scratch)
         spec = role_options(role)[name]

@@ -16,7 +16,7 @@ class Report:
     errors: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     disk: int = FIXED_DISK
-    roles: set[str] = field(default_factory=set)  # those of which the inventory sets a variable by itself
+    roles: set[str] = field(default_factory=set)  # those that have more to say of what the inventory sets
     unread: set[str] = field(default_factory=set)  # variables of which has been said that they can't be read
 
     def error(self, where: str, what: str, remedy: str) -> None:

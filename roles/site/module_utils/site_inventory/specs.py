@@ -42,6 +42,14 @@ def role_options(role: str) -> dict[str, Spec]:
 
 
 @cache
+def looked_at(role: str) -> frozenset[str]:
+    """The variables about which a role has more to say than their type, in its tasks/variables.yml."""
+    files = (PROJECT / "roles" / role / place for place in ("tasks/variables.yml", "vars/main.yml"))
+    words = (re.findall(r"\w+", file.read_text(encoding="utf-8")) for file in files if file.exists())
+    return role_variables(role) & {word for found in words for word in found}
+
+
+@cache
 def role_of(name: str) -> str | None:
     """The role that a variable is of; of two roles whose names begin alike it is the longer."""
     return max((role for role in role_specs() if name in role_variables(role)), key=len, default=None)
