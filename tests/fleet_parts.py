@@ -68,7 +68,7 @@ class Fleet:
         """Exit status, and the output with every run of white space as one space."""
         command = [ANSIBLE, "-i", self.inventory, "-e", json.dumps(self.extra), *arguments, self.playbook]
         environment = os.environ | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"}
-        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600)
         return done.returncode, " ".join((done.stdout + done.stderr).split())
 
     def refused(self, *arguments: str) -> str:

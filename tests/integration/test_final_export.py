@@ -67,7 +67,7 @@ class Export:
             "PATH": f"{self._folder / 'bin'}:{os.environ['PATH']}",
         }  # fmt: skip
         command = [ANSIBLE, "-i", "localhost,", "-e", json.dumps(variables), *arguments, self._folder / "play.yml"]
-        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600)
         output = " ".join((done.stdout + done.stderr).split())
         return done.returncode == 0 and "it would be removed now" in output, output
 
