@@ -41,7 +41,7 @@ test: $(READY) $(FLEET)  ## everything that CI runs; installs Debian packages wh
 	$(STAGE) lint $(MAKE) --no-print-directory lint lint-roles
 	$(STAGE) appliance $(MAKE) --no-print-directory test-appliance
 	$(STAGE) lab $(MAKE) --no-print-directory test-lab
-	$(STAGE) roles $(MAKE) --no-print-directory test-roles ROLES=docker
+	$(STAGE) roles $(MAKE) --no-print-directory test-roles ROLES="pki base docker lxc_container"
 	@$(STAGE) --summary
 
 test-appliance: $(READY) $(FLEET)  ## the appliance's tests and the controller's, without containers
