@@ -73,10 +73,13 @@ def test_telegraf_listens_at_the_broker(host: Host) -> None:
 def test_the_api_wants_a_token(host: Host) -> None:
     address = host.check_output("hostname -I").split()[0]
     authority = ssl.create_default_context(cadata=host.check_output("cat /opt/bacpipes/tls/ca.pem"))
-    for headers in ({}, {"Authorization": "Bearer bpt_" + "x" * 43}):
+    operators = host.check_output(f"cat {SECRETS}/operator.token").strip()
+    assert host.file(f"{SECRETS}/operator.token").mode == 0o400
+    for token, status in ((None, 401), ("bpt_" + "x" * 43, 401), (operators, 200)):
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
         with closing(http.client.HTTPSConnection(address, 3001, timeout=10, context=authority)) as connection:
             connection.request("GET", "/api/sites", headers=headers)
-            assert connection.getresponse().status == 401
+            assert connection.getresponse().status == status
 
 
 @pytest.mark.parametrize("service", SERVICES)
