@@ -1,6 +1,7 @@
 """The live lane's parts for tests: brokers and Telegraf as real processes, with the files that the playbooks render."""
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -97,6 +98,11 @@ class Program:
         assert self._process is not None
         stop(self._process)
         self._process = None
+
+    def cpu(self) -> float:
+        """Seconds of processor time that it has taken."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     @property
     def pid(self) -> int:

@@ -52,6 +52,7 @@ class Relay:
         self._listener: socket.socket | None = listener or socket.create_server((LOOPBACK, 0))
         self.port: int = self._listener.getsockname()[1]
         self.octets = 0  # in both directions
+        self.knocks: list[float] = []  # when somebody connected; monotonic
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self._loop = asyncio.new_event_loop()
@@ -105,6 +106,7 @@ class Relay:
         self._loop.close()
 
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.knocks.append(time.monotonic())
         try:
             far_reader, far_writer = await _dial(self.target)
         except OSError:

@@ -102,6 +102,7 @@ WRONG = [
     ("fleet.users", [{"name": "eve", "ssh_keys": []}], "fleet.users[0].ssh_keys is missing or empty. Nobody logs"),
     ("fleet.users", [{"name": "eve", "ssh_keys": ["AAAA"]}], "fleet.users[0].ssh_keys[0] is no public ssh key"),
     ("fleet.images", {"mosquitto": "eclipse-mosquitto"}, "fleet.images.mosquitto eclipse-mosquitto is no image's name"),
+    ("fleet.images", {"mosquitto": "eclipse-mosquitto:2.0.18-x"}, "mosquitto:2.0.18-x is older than 2.0.21: a bridge"),
     ("fleet.images", {"emqx": "emqx/emqx:latest"}, "fleet.images.emqx emqx/emqx:latest is no image's name with its"),
     ("fleet.images", {"emqx": f"emqx:5.8.9@sha256:{'0' * 64}", "source": "ship"}, "has a digest, which an image"),
     ("fleet.docker_host", "localhost:2375", "fleet.docker_host localhost:2375 is no address of a Docker engine. Write"),

@@ -17,6 +17,8 @@ PUBLIC_KEY = re.compile(
     r"(ssh-(ed25519|rsa)|ecdsa-sha2-nistp(256|384|521)|sk-(ssh-ed25519|ecdsa-sha2-nistp256)@openssh\.com)"
     r" [A-Za-z0-9+/]{40,}=*( [^\n]*)?"
 )
+# Older ones can stop for ever when their bridge is accepted and then hung up on: docs/broker.md.
+OLDEST_MOSQUITTO = (2, 0, 21)
 IMAGE = re.compile(r"[a-z0-9][\w./:-]*:(?P<tag>\w[\w.-]*)(?P<digest>@sha256:[0-9a-f]{64})?", re.ASCII)
 
 
@@ -81,6 +83,16 @@ def _check_images(images: Mapping[str, str], report: Report) -> None:
             report.error(
                 where, "has a digest, which an image that is shipped loses", "Write it without, or source: pull."
             )
+        elif key == "mosquitto" and (was := _version(image["tag"])) and was < OLDEST_MOSQUITTO:
+            oldest = ".".join(map(str, OLDEST_MOSQUITTO))
+            what = f"is older than {oldest}: a bridge that is hung up on can stop that broker for ever"
+            report.error(where, what, f"Give {oldest} or newer.")
+
+
+def _version(tag: str) -> tuple[int, ...] | None:
+    """The numbers that a tag begins with; None where it names no version to the last digit."""
+    found = re.match(r"v?(\d+)\.(\d+)\.(\d+)(?![\w.])", tag, re.ASCII)
+    return tuple(map(int, found.groups())) if found else None
 
 
 def _check_proxmox(proxmox: Mapping[str, Any], report: Report) -> None:
