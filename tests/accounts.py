@@ -44,17 +44,18 @@ ACCOUNT = (
     + "SELECT count(*), count(*) FILTER (WHERE rows > 0), count(*) FILTER (WHERE in_gap),"
     " count(*) FILTER (WHERE rows > 1), count(*) FILTER (WHERE rows = 0 AND NOT in_gap) FROM told"
 )
+# Points that were not polled since a moment.
+BEHIND = """
+    SELECT count(*) FROM point p LEFT JOIN last_value l ON l.point_id = p.id
+    WHERE p.enabled AND (l.time IS NULL OR l.time <= to_timestamp(%s + p.interval_seconds))
+"""
 LOST = TOLD + "SELECT id, cycle, at FROM told WHERE rows = 0 AND NOT in_gap ORDER BY cycle, id LIMIT 50"  # noqa: S608
 
 
 async def settled(site: Site, within: float = 60.0) -> float:
     """Wait until every point was polled after this moment, and everything is in the database; return the moment."""
     moment = time.time()
-    behind = (
-        "SELECT count(*) FROM point p LEFT JOIN last_value l ON l.point_id = p.id"
-        " WHERE p.enabled AND (l.time IS NULL OR l.time <= to_timestamp(%s + p.interval_seconds))"
-    )
-    await until(lambda: site.one(behind, moment)[0] == 0, "every point is polled again", within)
+    await until(lambda: site.one(BEHIND, moment)[0] == 0, "every point is polled again", within)
     await until(lambda: not (site.settings.state_dir / "spool").exists(), "nothing waits on disk", within)
     return moment
 

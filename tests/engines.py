@@ -122,6 +122,12 @@ class TrixieServer:
                 self._process.wait()
             self._process = None
 
+    @property
+    def pid(self) -> int:
+        """The server's process; it has to run."""
+        assert self._process is not None
+        return self._process.pid
+
     def url(self, database: str = "postgres") -> str:
         """A libpq URI."""
         return f"postgresql://postgres:{self._password}@{LOOPBACK}:{self._port}/{database}"

@@ -1,7 +1,6 @@
 """A site and its central, whole, each part a process of its own: building, worker, brokers, Telegraf, databases.
 
-Between both sides are two relays (tests/wan.py). `System.span` counts: what the site has of a span of time, and what
-central has of it.
+Between both sides are two relays (tests/wan.py). `System.begin` counts from then on (tests/fault_count.py).
 """
 
 import asyncio
@@ -11,10 +10,8 @@ import secrets
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,9 +20,11 @@ from typing import Any
 
 import httpx
 import psycopg
+import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 import live_parts
+import telegraf
 from bacpipes import migrate
 from bacpipes.central import link
 from bacpipes.central.reconcile import Report, reconcile
@@ -36,6 +35,8 @@ from bacpipes.points import importer as points_import
 from bacpipes.points.csv_file import read_points
 from bacpipes.settings import Settings
 from central_server import Central
+from engines import NoServerError
+from fault_count import Span
 from live_parts import Broker, Client, Program, wait
 from pki import Authority
 from wan import Relay
@@ -45,12 +46,6 @@ SITE = "macau"
 WORKER, TELEGRAF, DISPATCHER, OPTIMISER = "bacpipes_worker", "bacpipes_telegraf", "bacpipes_central", "optimiser"
 ITS_RULES = [{"topic": "bacnet/write/command", "access": "write"}, {"topic": "bacnet/write/result", "access": "read"}]
 DEVICES = {12345, 67890, 30001}  # 66 points, each second
-ROWS = """
-    SELECT count(*), coalesce(md5(string_agg(concat_ws(' ', (extract(epoch FROM time) * 1000)::bigint,
-        device_id, object_type, object_instance, value, quality), ','
-        ORDER BY time, device_id, object_type, object_instance)), '')
-    FROM sensor_readings WHERE site_id = 'macau' AND time >= %s AND time < %s
-"""
 # What the lanes offer, also what is rolled back and what is there already. Sequences: nothing takes them back.
 OFFERED = """
     CREATE SEQUENCE offered_live; CREATE SEQUENCE offered_complete;
@@ -179,28 +174,6 @@ class SmallDisk(Central):
     def free(self) -> int:
         """Octets."""
         return shutil.disk_usage(self._data).free
-
-
-@dataclass(frozen=True, slots=True)
-class Count:
-    """Rows and checksum of the span on both sides; what the lanes offered meanwhile, and how many of these were at
-    central already (``twice``) or counted in its quarantine; points in gaps; seconds until both sides were equal."""
-
-    site: tuple[int, str]
-    central: tuple[int, str]
-    live: int
-    complete: int
-    twice: int
-    quarantined: int
-    gaps: int
-    seconds: float
-
-    def __str__(self) -> str:
-        return (
-            f"{self.site[0]} rows at the site, {self.central[0]} at central; offered {self.live} live and"
-            f" {self.complete} complete, {self.twice} of them duplicates, {self.quarantined} quarantined; {self.gaps}"
-            f" points in gaps; equal after {self.seconds:.0f} s"
-        )
 
 
 class System:
@@ -450,59 +423,20 @@ class System:
             authority=self.authority,
         )  # fmt: skip
 
-    def begin(self) -> "Span":
+    def begin(self) -> Span:
         """Count from here on; readings have to flow."""
         self.flow(0)
         return Span(self)
 
 
-class Span:
-    """From now to `equal`."""
-
-    def __init__(self, system: System) -> None:
-        self._system, self.since, self._before = system, system.now(), system.arrived()
-
-    def offered(self) -> tuple[int, ...]:
-        """What each lane has offered since: live, complete."""
-        return self._meanwhile()[:2]
-
-    def _meanwhile(self) -> tuple[int, ...]:
-        return tuple(now - then for now, then in zip(self._system.arrived(), self._before, strict=True))
-
-    def rows(self) -> int:
-        """Rows that the site has of it."""
-        return int(self._system.one("SELECT count(*) FROM reading WHERE time >= %s", self.since)[0])
-
-    def _difference(self, until: datetime) -> str:
-        """The first rows that one side alone has."""
-        rows = "SELECT time, device_id, object_type, object_instance, value, quality FROM sensor_readings"
-        rows += " WHERE site_id = 'macau' AND time >= %s AND time < %s"
-        with psycopg.connect(self._system.central_url) as central:
-            theirs = set(central.execute(rows.encode(), [self.since, until]).fetchall())
-        ours = set(self._system.database.execute(rows.encode(), [self.since, until]).fetchall())
-        parts = {"at the site alone": ours - theirs, "at central alone": theirs - ours}
-        return "".join(f"{name}: {len(found)}, {sorted(found)[:3]}; " for name, found in parts.items())
-
-    def equal(self, within: float = 60, until: datetime | None = None) -> Count:
-        """Once central has the very rows that the site has; fails where it has not in time. Prints the count."""
-        system = self._system
-        until = until or system.now()
-        system.flow(0)
-        began = time.monotonic()
-        while True:
-            site = system.one(ROWS, self.since, until)
-            central = system.one(ROWS, self.since, until, central=True)
-            if site == central or time.monotonic() > began + within:
-                break
-            time.sleep(0.2)
-        live, complete, stored, quarantined = self._meanwhile()
-        twice = live + complete - stored - quarantined
-        gaps = "SELECT coalesce(sum(cardinality(point_ids)), 0) FROM gap WHERE recorded_at >= %s"
-        in_gaps = system.one(gaps, self.since)[0]
-        found = Count(site, central, live, complete, twice, quarantined, in_gaps, time.monotonic() - began)
-        print(found)
-        if site != central:
-            print(self._difference(until))
-        assert site == central
-        assert site[0] > 0
-        return found
+@contextmanager
+def running(folder: Path, what: str, server: type[Central] = Central, *, queue: int = 100_000) -> Iterator[System]:
+    """A whole system with such a server for central; where this host can't have it, the test is skipped and says that
+    ``what`` is not tested."""
+    try:
+        telegraf.telegraf()
+        central = server()
+    except (telegraf.NoTelegrafError, NoServerError) as error:
+        pytest.skip(f"{what} NOT TESTED: {error}")
+    with System(folder, central, queue=queue) as system:
+        yield system

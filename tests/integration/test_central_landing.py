@@ -8,8 +8,11 @@ import psycopg
 import pytest
 
 import engines
+from bacpipes import history
+from bacpipes.central import history as central_history
 from bacpipes.central import migrate
 from bacpipes.embedded import EmbeddedPostgres
+from bacpipes.history import Engine
 from central_parts import (
     NOW,
     SAT,
@@ -242,6 +245,40 @@ def test_aggregates_follow_late_readings_too(central: psycopg.Connection[Any]) -
     assert rows(central, "SELECT point_id, readings, average, minimum, maximum FROM reading_hourly") == [
         (1, 2, 15.0, 10.0, 20.0)
     ]
+
+
+def test_history_is_kept_for_ever_unless_a_limit_is_set(central: psycopg.Connection[Any], url: str) -> None:
+    for days in (400, 20, 0):
+        bring_batch(central, {9: float(days)}, ago(days=days, minutes=10))
+    if history.installed(central) is Engine.COMMUNITY:
+        central.execute("CALL refresh_continuous_aggregate('reading_hourly', NULL, NULL)")
+    else:
+        central.execute("UPDATE landing.late_hour SET at = at - interval '11 minutes'")
+        central.execute("SELECT refresh_aggregates()")
+    kept = "SELECT value FROM reading ORDER BY time"
+    aggregated = "SELECT average FROM reading_hourly WHERE point_id = 9 ORDER BY bucket"
+    assert rows(central, aggregated) == [(400.0,), (20.0,), (0.0,)]
+    try:
+        keep_house(central, url, 0)
+        assert rows(central, kept) == [(400.0,), (20.0,), (0.0,)]
+        keep_house(central, url, 30)
+        assert rows(central, kept) == [(20.0,), (0.0,)]
+        assert rows(central, aggregated) == [(400.0,), (20.0,), (0.0,)], "aggregates stay"
+    finally:
+        migrate.migrate(central_settings(url))
+
+
+def keep_house(central: psycopg.Connection[Any], url: str, days: int) -> None:
+    """What the service does every few minutes, or the engine's own policy, with such a limit."""
+    settings = central_settings(url, retention_days=days)
+    migrate.migrate(settings)
+    engine = history.installed(central)
+    assert engine is not None
+    central_history.maintain(central, engine, settings)
+    if engine is Engine.COMMUNITY:
+        policy = "SELECT job_id FROM timescaledb_information.jobs WHERE proc_name = 'policy_retention'"
+        for (job,) in rows(central, policy + " AND hypertable_name = 'reading'"):
+            central.execute("CALL run_job(%s)", [job])
 
 
 def test_status_tells_what_became_of_a_command(central: psycopg.Connection[Any]) -> None:

@@ -10,10 +10,7 @@ import httpx
 import pytest
 
 import live_parts
-import telegraf
-from central_server import Central
-from engines import NoServerError
-from fault_parts import SITE, System
+from fault_parts import SITE, System, running
 from live_parts import Client, wait
 
 pytestmark = pytest.mark.skipif(
@@ -31,12 +28,11 @@ QUEUE = """
 @pytest.fixture(scope="module")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     """A site and central, with its service."""
-    try:
-        telegraf.telegraf()
-        central = Central()
-    except (telegraf.NoTelegrafError, NoServerError) as error:
-        pytest.skip(f"COMMANDS FROM CENTRAL TO A DEVICE ARE NOT TESTED: {error}")
-    with System(tmp_path_factory.mktemp("system"), central) as system, system.central_service() as url:
+    folder = tmp_path_factory.mktemp("system")
+    with (
+        running(folder, "COMMANDS FROM CENTRAL TO A DEVICE ARE") as system,
+        system.central_service() as url,
+    ):
         wait(lambda: httpx.get(f"{url}/readyz").status_code == 200, "the dispatcher is connected")
         yield system
 
