@@ -122,6 +122,10 @@ class TrixieServer:
                 self._process.wait()
             self._process = None
 
+    def log(self) -> str:
+        """What it has said."""
+        return (self._data / "log").read_text(errors="replace")
+
     @property
     def pid(self) -> int:
         """The server's process; it has to run."""

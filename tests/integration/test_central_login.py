@@ -3,6 +3,7 @@
 The server is Debian trixie's, with TLS; the attempts are those of the lab's verification (`central_probe`).
 """
 
+import asyncio
 import importlib.util
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,8 +14,12 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 import live_parts
+from bacpipes.metrics import WorkerMetrics
+from bacpipes.settings import Settings
+from bacpipes.worker.shipper import Shipper
 from central_server import Central
 from engines import NoServerError
+from mqtt_parts import until
 from pki import Authority
 
 pytestmark = pytest.mark.skipif(
@@ -34,6 +39,7 @@ class Site:
     url: str
     folder: Path
     authority: Authority
+    central: Central
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +64,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             "sslrootcert": str(folder / "ca.pem"),
         }
         url = make_conninfo(server.url("bacpipes"), **own, sslcert=str(certificate), sslkey=str(key), password="")
-        yield Site(url, folder, authority)
+        yield Site(url, folder, authority, server)
 
 
 def knock(site: Site, statement: str, **others: Any) -> str:
@@ -108,3 +114,18 @@ def test_a_revoked_certificate_is_refused_and_the_site_is_told_why(site: Site) -
     assert answer.startswith("refused: ")
     assert "certificate revoked" in answer
     assert knock(site, BATCH.format("macau")) == "accepted", "its new one is taken"
+
+
+async def test_a_revoked_certificate_is_told_where_an_operator_looks(site: Site, settings: Settings) -> None:
+    """At the site by the worker's readiness, and so by `bacpipes doctor`; at central in the database's log."""
+    stolen = make_conninfo(site.url, sslcert=str(site.folder / "stolen.crt"), sslkey=str(site.folder / "stolen.key"))
+    linked = Settings(**settings.model_dump() | {"site_id": "macau", "central_database_url": stolen})
+    said, shipper, stop = len(site.central.log()), Shipper(linked, WorkerMetrics()), asyncio.Event()
+    shipping = asyncio.create_task(shipper.run(stop))
+    try:
+        await until(lambda: "certificate revoked" in (shipper.reason or ""), "the worker says so")
+    finally:
+        stop.set()
+        await shipping
+    assert "Client certificate verification failed at depth 0: certificate revoked" in site.central.log()[said:]
+    assert 'subject "/CN=macau' in site.central.log()[said:]

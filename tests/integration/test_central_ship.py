@@ -12,6 +12,7 @@ import pytest
 
 from bacpipes import audit
 from bacpipes.central import link, registry
+from bacpipes.central import shipping as steps
 from bacpipes.central.reconcile import Report, reconcile, send_unsettled
 from bacpipes.database import connect
 from bacpipes.errors import SettingsError
@@ -114,6 +115,21 @@ async def test_a_trimmed_log_is_filled_from_history(linked: Settings, central_ur
         await same(linked, central_url)
         found = "SELECT differing_hours, site_rows FROM reconciliation"
         await until(lambda: execute(central_url, found) == [(0, 50)], "the comparison's result")
+
+
+async def test_catching_up_leaves_room_on_the_link(
+    linked: Settings, central_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await commit(linked, 0.0, age=280)
+    async with shipping(linked):
+        await same(linked, central_url)
+    monkeypatch.setattr(steps, "READINGS_AT_ONCE", 25)
+    slow = linked.model_copy(update={"ship_rate": 50.0, "ship_every": 0.0})
+    await commit(linked, *[float(number) for number in range(250)], age=270)
+    began = time.monotonic()
+    async with shipping(slow):
+        await same(linked, central_url)
+    assert time.monotonic() - began > 3, "250 readings at 50 a second, of which a second's may go at once"
 
 
 async def heads(linked: Settings, central_url: str, rows: int) -> list[tuple[int, str | None]]:
