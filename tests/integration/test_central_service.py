@@ -113,7 +113,9 @@ async def test_only_operators_write(service: tuple[FastAPI, httpx.AsyncClient], 
     viewer = await make_token(central_url, "viewer", Role.VIEWER)
     body = TARGET | {"siteId": "duxton", "value": 20}
     assert (await http.post("/api/write", json=body, headers=viewer)).status_code == 403
-    assert (await http.post("/api/write", json=body, headers={"Authorization": ""})).status_code == 401
+    refused = await http.post("/api/write", json=body, headers={"Authorization": ""})
+    assert refused.status_code == 401
+    assert "`bacpipes central token create NAME" in refused.json()["remedy"]
     assert (await http.get("/api/sites", headers=viewer)).status_code == 200
     assert (await http.get("/api/write/none", headers=viewer)).status_code == 404
 

@@ -59,6 +59,7 @@ def create_app(settings: CentralSettings) -> FastAPI:
     app = FastAPI(title=TITLE, version=__version__, docs_url=None, redoc_url=None, openapi_url=None, lifespan=_life)
     state = app.state
     state.settings = settings
+    state.program = "bacpipes central"  # what a person is told to call
     state.stopping = asyncio.Event()
     state.store = CentralStore(settings)
     state.metrics = CentralMetrics(state.store)

@@ -14,7 +14,7 @@ from bacpipes.exporter.store import Store
 from bacpipes.tokens import PREFIX, Role, digest
 
 CHALLENGE = {"WWW-Authenticate": 'Bearer realm="bacpipes"'}
-REMEDY = "Send `Authorization: Bearer <token>`; `bacpipes token create NAME --role viewer` makes one."
+REMEDY = "Send `Authorization: Bearer <token>`; `{} token create NAME --role viewer` makes one."
 FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip")
 LONGEST_TOKEN = 200
 
@@ -59,13 +59,14 @@ async def authenticate(request: Request) -> Identity:
     secret = _bearer(request)
     if secret is None and (identity := await _logged_in(request)):
         return identity
+    remedy = REMEDY.format(getattr(request.app.state, "program", "bacpipes"))  # central has its own
     if secret is None:
-        raise Problem(401, "A bearer token is needed.", CHALLENGE, remedy=REMEDY)
+        raise Problem(401, "A bearer token is needed.", CHALLENGE, remedy=remedy)
     store: Store = request.app.state.store
     identity = await _look_up(store, secret) if _plausible(secret) else None
     if identity is None:
         headers = {"WWW-Authenticate": CHALLENGE["WWW-Authenticate"] + ', error="invalid_token"'}
-        raise Problem(401, "The token is unknown, expired or revoked.", headers, remedy=REMEDY)
+        raise Problem(401, "The token is unknown, expired or revoked.", headers, remedy=remedy)
     request.state.identity = identity.name
     return identity
 
