@@ -15,8 +15,9 @@ from bacpipes.worker.breaker import Breaker
 from bacpipes.worker.cov import CovWatch
 from bacpipes.worker.gaps import BEGINNING, CLOCK_SET, SHED, STILL_RUNNING, gap
 from bacpipes.worker.grid import Grid
+from bacpipes.worker.judgement import failures
 from bacpipes.worker.moments import Moments
-from bacpipes.worker.reader import DeviceReader, failures
+from bacpipes.worker.reader import DeviceReader
 
 logger = get_logger(__name__)
 
@@ -182,6 +183,7 @@ class DevicePoller:
 
     def _back(self) -> None:
         """A probe was answered."""
+        self._reader.abilities.came_back()
         self._health.recovered()
         self.cov.found()
 

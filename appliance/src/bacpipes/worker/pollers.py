@@ -118,10 +118,10 @@ class Pollers:
         self._ending = True
         tasks = [task for _, task in self._running.values()]
         leaves = [asyncio.create_task(poller.cov.close()) for poller in self]
+        leaves.append(asyncio.create_task(self._facts.close()))
         for poller in self:
             poller.finish()
-        if tasks:
-            await asyncio.wait([*tasks, *leaves], timeout=POLL_PATIENCE)
+        await asyncio.wait([*tasks, *leaves], timeout=POLL_PATIENCE)
         for task in [*tasks, *leaves]:
             task.cancel()
 
