@@ -117,7 +117,7 @@ async def test_a_thousand_answers_are_one(client: BacnetClient) -> None:
 @pytest.mark.parametrize(("answer", "reason"), [(TEXT[:1400], "decoded"), (NAN, "nan"), (HEAD + b"\x3f", "decoded")])
 async def test_what_is_no_number_is_a_bad_reading(client: BacnetClient, answer: bytes, reason: str) -> None:
     with sender(port=PEER) as peer:
-        reader = DeviceReader(client, Device(1, 12345, "", ADDRESS, LOOPBACK, 480, False))
+        reader = DeviceReader(client, Device(1, 12345, "", ADDRESS, LOOPBACK, 480, True))
         reading = asyncio.create_task(reader.read([point()]))
         with contextlib.suppress(asyncio.CancelledError):
             for _ in range(2):  # value and flags
