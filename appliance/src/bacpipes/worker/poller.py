@@ -151,6 +151,7 @@ class DevicePoller:
         points = self.cov.asked(points, cycle - 1, cycle)
         before, self.polled[interval] = self.polled[interval], cycle
         if not points:
+            self._began.pop(interval, None)
             if gaps:
                 self._deliver(Batch(interval, cycle, 0, [], gaps, grid.phase))
             return
