@@ -226,8 +226,8 @@ class DevicePoller:
 
     def _too_slow(self, interval: int) -> None:
         """Of a first poll nothing is said: the device had to say who it is, and the machine to begin all others."""
+        self._calm[interval] = 0
         if interval not in self._began:
-            self._calm[interval] = 0
             self._keeping_up.failed(BEHIND, interval=interval)
 
     def _in_time(self, interval: int) -> None:
