@@ -75,6 +75,7 @@ lab-status: $(FLEET)  ## what of the lab runs
 bench: $(READY)  ## measures every part on this machine (PARTS="rpm export"); docs/benchmarks.md has the figures
 	@$(BIN)/python tests/setup_host.py packages
 	for part in $(PARTS); do echo "== $$part"; PYTHONPATH=tests $(BIN)/python tests/bench/$$part.py || exit 1; done
+	@echo "== over time"; $(BIN)/python tests/bench/costs.py
 
 lint: $(READY)  ## style and types
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

@@ -4,11 +4,11 @@ import json
 import time
 from dataclasses import dataclass
 
-from bacpipes.worker.poller import SHED, STILL_RUNNING
+from bacpipes.worker.gaps import BEGINNING, SHED, STILL_RUNNING
 from mqtt_parts import until
 from site_parts import Site
 
-BUSY = [STILL_RUNNING, SHED]  # reasons for a gap where this machine was too slow for an interval of a second
+BUSY = [STILL_RUNNING, SHED, BEGINNING]  # reasons for a gap where this machine was too slow for an interval of a second
 
 
 @dataclass(frozen=True, slots=True)

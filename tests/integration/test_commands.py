@@ -271,16 +271,34 @@ async def test_a_write_that_was_lost_on_the_way_leaves_our_value_ours(
         assert slot(site) is None
 
 
-async def test_a_device_that_rounds_holds_what_is_ours(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("resolution", "value", "there", "good"),
+    [(None, 70.3, 70.5, False), (0.1, 70.3, 70.5, False), (0.5, 70.3, 70.5, True), (0.5, 89.9, 90.0, False)],
+    ids=["it names none", "more than it names", "as it names", "beyond the limit"],
+)
+async def test_a_device_that_rounds_holds_what_is_ours(
+    site: Site,
+    monkeypatch: pytest.MonkeyPatch,
+    resolution: float | None,
+    value: float,
+    there: float,
+    good: bool,
+) -> None:
+    """To halves, whatever its own Resolution says."""
     original = BacnetClient.write_property
 
     async def rounding(self: BacnetClient, address: str, oid: Any, name: str, value: Any, priority: Any = None) -> None:
         await original(self, address, oid, name, Real(round(value * 2) / 2) if value != () else value, priority)
 
     monkeypatch.setattr(BacnetClient, "write_property", rounding)
-    result = await site.write(**SETPOINT, value=70.3)
-    assert (result["success"], result["error"]) == (False, "After the write priority 8 holds 70.5")
+    if resolution is not None:
+        site.building.commanded(AHU, "analog-value", 120).resolution = resolution
+    site.database.execute("UPDATE point SET maximum = 89.95 WHERE object_instance = 120")
+    result = await site.write(**SETPOINT, value=value)
+    error = None if good else f"After the write priority 8 holds {there:g}"
+    assert (result["success"], result["error"], result["after"]) == (good, error, there)
     assert (await site.write(**SETPOINT, release=True))["success"], "it is ours"
+    assert slot(site) is None
 
 
 async def test_after_a_crash_in_mid_release_our_value_is_still_ours(site: Site) -> None:

@@ -8,10 +8,13 @@ from collections.abc import AsyncIterator, Iterator
 
 import httpx
 import pytest
+from bacpypes3.apdu import SubscribeCOVRequest, WritePropertyMultipleRequest
+from bacpypes3.basetypes import PropertyIdentifier, PropertyValue, WriteAccessSpecification
+from bacpypes3.primitivedata import Atomic, CharacterString, ObjectIdentifier, Unsigned
 
 from accounts import account, lost, settled
 from bacpipes.bacnet.client import BacnetClient
-from bacpipes.bacnet.errors import BacnetError, MalformedError
+from bacpipes.bacnet.errors import BacnetError, MalformedError, RejectedError
 from bacpipes.embedded import LOOPBACK, EmbeddedBroker
 from bacpipes.points import Device
 from bacpipes.settings import Settings
@@ -114,7 +117,7 @@ async def test_a_thousand_answers_are_one(client: BacnetClient) -> None:
 @pytest.mark.parametrize(("answer", "reason"), [(TEXT[:1400], "decoded"), (NAN, "nan"), (HEAD + b"\x3f", "decoded")])
 async def test_what_is_no_number_is_a_bad_reading(client: BacnetClient, answer: bytes, reason: str) -> None:
     with sender(port=PEER) as peer:
-        reader = DeviceReader(client, Device(1, 12345, "", ADDRESS, LOOPBACK, 480, False))
+        reader = DeviceReader(client, Device(1, 12345, "", ADDRESS, LOOPBACK, 480, True))
         reading = asyncio.create_task(reader.read([point()]))
         with contextlib.suppress(asyncio.CancelledError):
             for _ in range(2):  # value and flags
@@ -141,6 +144,36 @@ async def test_a_text_of_four_thousand_characters_in_segments(client: BacnetClie
         with pytest.raises((MalformedError, BacnetError)):
             await reading
         assert client.malformed == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("apdu-timeout", Unsigned(1)), ("number-of-apdu-retries", Unsigned(200)), ("object-name", CharacterString("x"))],
+    ids=["time-out", "retries", "name"],
+)
+async def test_nobody_writes_to_us(client: BacnetClient, name: str, value: Atomic) -> None:
+    """How long we wait for all our devices stands in our own device object."""
+    ours = ("device", client._device_id)
+    async with BacnetClient(ADDRESS, 4194001, timeout=2.0, retries=1) as other:
+        before = await other.read_property(client.address, ours, name)
+        assert before != value
+        with pytest.raises(RejectedError, match="unrecognized-service"):
+            await other.write_property(client.address, ours, name, value)
+        several = WritePropertyMultipleRequest(
+            listOfWriteAccessSpecs=[
+                WriteAccessSpecification(
+                    objectIdentifier=ObjectIdentifier(ours),
+                    listOfProperties=[PropertyValue(propertyIdentifier=PropertyIdentifier(name), value=value)],
+                )
+            ]
+        )
+        subscription = SubscribeCOVRequest(subscriberProcessIdentifier=1, monitoredObjectIdentifier=ours, lifetime=600)
+        for request in (several, subscription):
+            with pytest.raises(RejectedError, match="unrecognized-service"):
+                await other.request(client.address, request)
+        assert await other.read_property(client.address, ours, name) == before
+        supported = await other.read_property(client.address, ours, "protocol-services-supported")
+        assert [supported[bit] for bit in (12, 14, 15, 16)] == [1, 1, 0, 0], "reading, and no writing"
 
 
 async def test_garbage_to_the_worker_s_port(settings: Settings, broker: EmbeddedBroker) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from bacpipes.embedded import free_port
 from bacpipes.mqtt import certificates
-from bacpipes.mqtt import session as mqtt_session
+from bacpipes.mqtt import dial as mqtt_dial
 from mqtt_client_parts import config_for, reason_of, running, tls_config
 from mqtt_parts import Mosquitto, open_descriptors, until
 from pki import DAY, Authority
@@ -115,7 +115,7 @@ async def test_tls_against_a_plain_port_and_the_reverse(tmp_path: Path, authorit
 async def test_a_server_that_stays_silent_in_the_handshake(
     authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mqtt_session, "CONNECT_WITHIN", 0.2)
+    monkeypatch.setattr(mqtt_dial, "CONNECT_WITHIN", 0.2)
     server = await asyncio.start_server(lambda _r, _w: asyncio.sleep(30), "127.0.0.1", 0)
     async with server:
         port = server.sockets[0].getsockname()[1]

@@ -97,8 +97,8 @@ async def test_a_device_that_is_too_slow_keeps_what_goes_first(settings: Setting
         rest = site.one(others, [point for some in chosen.values() for point in some])[0]
         each = "SELECT min(n) FROM (SELECT count(r.time) AS n FROM point p LEFT JOIN reading r ON r.point_id = p.id"
         each += " WHERE p.id = ANY (%s) GROUP BY p.id) AS counted"
-        await until(lambda: site.one(each, rest)[0] >= 2, "all of one priority have their turn", 60)
-        await until(lambda: site.one(reads, chosen["quick"])[0] >= 20, "the short interval goes on", 60)
+        await until(lambda: site.one(each, rest)[0] >= 2, "all of one priority have their turn", 120)
+        await until(lambda: site.one(reads, chosen["quick"])[0] >= 20, "the short interval goes on", 120)
         told = await metrics(site)
         assert f'bacpipes_device_behind{{device="{AHU}"}} 1.0' in told
         assert f'bacpipes_reads_shed{{device="{AHU}"}}' in told

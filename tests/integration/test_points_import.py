@@ -1,5 +1,6 @@
 """Points in a real database: the difference, its application, topics, and what is left alone."""
 
+import asyncio
 import io
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,10 +14,13 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from bacpipes.cli.points import points as command
+from bacpipes.database import connect
 from bacpipes.errors import InputError, SchemaError, SettingsError, UnavailableError
+from bacpipes.points import Point, find_point, load_points
 from bacpipes.points.csv_file import cells, read_points, write_points
 from bacpipes.points.importer import Plan, connection_to, import_points, load_stored
 from bacpipes.points.rows import COLUMNS, LATER, PUBLISH, TAGS
+from bacpipes.settings import Settings
 
 SITE = "duxton"
 GOOD = {
@@ -202,14 +206,30 @@ def test_an_address_of_a_polled_device_that_is_not_in_the_file_is_refused(connec
 
 def test_a_device_moves_and_what_was_learnt_of_it_is_forgotten(connection: psycopg.Connection[Any]) -> None:
     run(connection, lines({}))
-    connection.execute("UPDATE device SET read_multiple = false, max_apdu = 480")
+    connection.execute("UPDATE device SET read_multiple = false, max_apdu = 480, batch_points = 8")
+    learnt = "read_multiple, max_apdu, batch_points FROM device"
     assert run(connection, lines({"device_name": "Renamed"})).applied
-    assert connection.execute("SELECT name, read_multiple, max_apdu FROM device").fetchone() == ("Renamed", False, 480)
+    assert connection.execute(f"SELECT name, {learnt}".encode()).fetchone() == ("Renamed", False, 480, 8)
     plan = run(connection, lines({"device_name": "Renamed", "address": "10.0.0.9:47809"}))
     assert [after.address for _, after in plan.devices] == ["10.0.0.9:47809"]
-    assert connection.execute("SELECT address, read_multiple, max_apdu FROM device").fetchone() == (
-        "10.0.0.9:47809", True, None,
-    )  # fmt: skip
+    assert connection.execute(f"SELECT address, {learnt}".encode()).fetchone() == ("10.0.0.9:47809", True, None, None)
+
+
+def test_a_point_that_is_looked_up_is_the_one_that_is_polled(
+    connection: psycopg.Connection[Any], settings: Settings
+) -> None:
+    """Two queries of the same columns, each by its position."""
+    plan = run(connection, lines({"publish": "change", "deadband": "0.5", "cov": "true", "poll_priority": "high"}))
+    assert plan.applied, plan.problems.errors
+    connection.execute("UPDATE device SET batch_points = 8, learnt_of = 'somebody', concurrency = 2")
+
+    async def main() -> tuple[Point | None, list[Point]]:
+        async with await connect(settings, "test") as own:
+            return await find_point(own, SITE, 1001, "analog-value", 1), await load_points(own)
+
+    looked_up, polled = asyncio.run(main())
+    assert [looked_up] == polled
+    assert polled[0].device.batch == 8
 
 
 def test_columns_that_a_file_does_not_have_stay(connection: psycopg.Connection[Any]) -> None:

@@ -3,12 +3,13 @@
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bacpipes.reading import Gap, to_datetime, to_milliseconds
+from bacpipes.worker.gaps import gaps_since
 from bacpipes.worker.grid import Grid
-from bacpipes.worker.poller import gaps_since
 from conftest import make_settings
 from point_parts import point
 
@@ -36,6 +37,18 @@ def test_gaps_name_exactly_the_slots_that_nobody_polled() -> None:
     gaps = gaps_since(last, points, lambda _interval: 0.0, 1055.0, "down")
     at = [datetime.fromtimestamp(seconds, UTC) for seconds in (1010, 1050)]
     assert gaps == [Gap((1, 2), at[0], at[1], "down")]
+
+
+@pytest.mark.parametrize(
+    ("interval", "now", "first"),
+    [(1, 1000.5, 1000), (1, 1000.6, 1001), (60, 1069.9, 17), (60, 1070.1, 18), (15, 1027.4, 68), (15, 1027.6, 69)],
+)
+def test_polling_begins_with_a_slot_that_can_be_read(interval: int, now: float, first: int) -> None:
+    """The present one where half of it, or ten seconds, are left; and the gap of a restart ends where it begins."""
+    assert Grid(interval).first(now) == first
+    last = (first - 3) * interval
+    (missed,) = gaps_since({7: last}, [point(id=7, interval=interval)], lambda _interval: 0.0, now, "down")
+    assert (missed.start.timestamp(), missed.end.timestamp()) == (last, first * interval)
 
 
 def test_the_phase_spreads_sites_and_can_be_fixed(tmp_path: Path) -> None:

@@ -10,8 +10,9 @@ from bacpipes.bacnet.errors import AbortedError, BacnetError, MalformedError, No
 from bacpipes.bacnet.rpm import ObjectId
 from bacpipes.points import Device
 from bacpipes.reading import Quality, Reading
+from bacpipes.worker.judgement import judge
 from bacpipes.worker.quarantine import FIRST_TRY
-from bacpipes.worker.reader import PATIENCE, DeviceReader, judge
+from bacpipes.worker.reader import PATIENCE, DeviceReader
 from point_parts import point
 
 OBJECT = ("analog-value", 120)
@@ -121,7 +122,7 @@ async def test_a_device_without_read_property_multiple_is_asked_no_more() -> Non
     double = Double(multiple=RejectedError("rejected: unrecognized-service"))
     old = reader(double)
     assert all(r.quality is Quality.GOOD for r in await old.read(POINTS))
-    assert not old.read_multiple
+    assert not old.abilities.read_multiple
     double.asked.clear()
     await old.read(POINTS)
     assert set(double.asked) == {1}

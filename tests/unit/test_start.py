@@ -34,6 +34,7 @@ def test_the_present_slot_is_polled_unless_an_earlier_run_has() -> None:
     assert done({}) == {60: 99}
     assert done({7: 6060.0, 8: 6060.0}) == {60: 100}
     assert done({7: 6060.0, 8: 6000.0}) == {60: 99}
+    assert polled_until(points, {}, 6055.0, lambda _interval: 0.0) == {60: 100}, "too little is left of it"
 
 
 async def test_what_began_before_the_first_poll_is_a_gap() -> None:
@@ -47,6 +48,8 @@ async def test_what_began_before_the_first_poll_is_a_gap() -> None:
     poller.finish()
     await running
     (gap,) = batch.gaps
+    assert gap.reason == "polling was only beginning"
+    assert not poller.behind, "it is not the device's fault"
     assert [reading.point_id for reading in batch.readings] == [7]
     assert (gap.start.timestamp() / 3600, gap.end.timestamp() / 3600) == (began, batch.cycle)
 

@@ -25,11 +25,22 @@ class IAm:
     vendor_id: int
 
 
+class _Unsupported:
+    """A service that we do not have: rejected as unrecognised, and not among those that our device object names."""
+
+    def __get__(self, _instance: object, _owner: type | None = None) -> None:
+        raise AttributeError("not supported")
+
+
 class ClientApplication(LibraryIds, notifications.Notifications, Application):  # type: ignore[misc,unused-ignore]
     """Collects every I-Am, also a second device with the same number."""
 
     i_am_queues: set[asyncio.Queue[IAm]]
     on_i_am: Callable[[IAm], None] | None = None
+
+    # We are asked who we are, and no more: whoever could write to our device object would set how we ask all others.
+    do_WritePropertyRequest = do_WritePropertyMultipleRequest = do_SubscribeCOVRequest = _Unsupported()  # noqa: N815
+    do_ReadRangeRequest = do_WhoHasRequest = _Unsupported()  # noqa: N815
 
     async def do_IAmRequest(self, apdu: IAmRequest) -> None:  # noqa: N802 - bacpypes3's naming
         with contextlib.suppress(Exception):  # a malformed I-Am is nobody's answer

@@ -11,29 +11,23 @@ whoever was waiting in `publish_all` gets a `NotConnectedError`, and sends again
 
 import asyncio
 import contextlib
-import socket
 from collections.abc import Callable, Sequence
-from typing import cast
 
 import paho.mqtt.client as paho
-from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
-from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.enums import MQTTErrorCode
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from bacpipes.errors import BacpipesError
-from bacpipes.mqtt import certificates
+from bacpipes.mqtt import dial
 from bacpipes.mqtt import failures as mqtt_failures
 from bacpipes.mqtt.config import MqttConfig
-from bacpipes.mqtt.dial import CONNECT_WITHIN, alert, in_thread
 from bacpipes.mqtt.failures import Failure, MqttError, NotConnectedError
 from bacpipes.mqtt.message import PAYLOAD_LIMIT, Message, ReceivedMessage, Refused, Will
+from bacpipes.mqtt.pump import Pump
 from bacpipes.mqtt.window import Window
-from bacpipes.mqtt.wire import Wire
 
-KEEPALIVE = 30  # seconds; a peer that vanished is noticed within twice that, or sooner by a missing acknowledgement
 ANSWER_WITHIN = 10.0  # seconds for CONNACK and SUBACK
-PACKET_LIMIT = 16 * 1024 * 1024  # MQTT 5: the broker keeps back what is larger, as it would have to fit our memory
 KEEPALIVE_TIMEOUT = 0x8D  # reason code
 TICK = 1.0  # seconds between looks at the keep-alive and at overdue acknowledgements
 
@@ -56,14 +50,19 @@ class Session:
         self._connack: asyncio.Future[None] = self._loop.create_future()
         self._subacks: dict[int, asyncio.Future[ReasonCode]] = {}
         self._window = Window()
-        self._wire: Wire | None = None
-        self._handle = -1  # the socket's descriptor while the loop watches it
-        self._watching_writes = False
-        self._flush_due = False
         self._leaving = False
         self._ticker: asyncio.TimerHandle | None = None
         self._closed_early = False
-        self._paho = self._make_client(client_id or config.client_id, will)
+        self._paho = self._client(client_id or config.client_id, will)
+        self._pump = Pump(self._paho, config, self._window, self._end)
+
+    def _client(self, client_id: str, will: Will | None) -> paho.Client:
+        client = dial.new_client(self._config, client_id, will)
+        client.on_connect = self._on_connect
+        client.on_disconnect = self._on_disconnect
+        client.on_subscribe = self._on_subscribe
+        client.on_message = self._on_message
+        return client
 
     # --- life ---
 
@@ -77,7 +76,7 @@ class Session:
 
     async def _open(self) -> None:
         try:
-            await in_thread(self._dial)
+            await dial.in_thread(self._dial)
         except (OSError, ValueError, BacpipesError) as error:
             raise MqttError(mqtt_failures.from_exception(error, self._config)) from None
         self._attach()
@@ -91,13 +90,25 @@ class Session:
             reason = f"broker {self._config.address}: no answer to CONNECT"
             raise MqttError(Failure(reason, "Is it an MQTT broker?")) from None
 
+    def _dial(self) -> None:
+        dial.connect(self._paho, self._config)
+        if self._ended.done():  # given up meanwhile
+            self._pump.discard_socket()
+
+    def _attach(self) -> None:
+        if self._ended.done() or self._paho.socket() is None:
+            self.abort()
+            return
+        self._ticker = self._loop.call_later(TICK, self._tick)
+        self._pump.attach()
+
     async def _look_for_an_alert(self) -> None:
         """In TLS 1.3 a broker refuses our certificate after the handshake, and its word often perishes because our
         CONNECT is already under way. So ask once more, and say nothing."""
         if not (self._closed_early and self._config.tls_enabled):
             return
         text: list[str] = []
-        await in_thread(lambda: text.append(alert(self._config)))
+        await dial.in_thread(lambda: text.append(dial.alert(self._config)))
         if text[0]:
             raise MqttError(mqtt_failures.from_tls_text(text[0], self._config))
 
@@ -107,7 +118,7 @@ class Session:
         if result != MQTTErrorCode.MQTT_ERR_SUCCESS or mid is None:
             raise MqttError(self._failure())
         answer = self._subacks[mid] = self._loop.create_future()
-        self._flush()
+        self._pump.flush()
         try:
             async with asyncio.timeout(ANSWER_WITHIN):
                 code = await answer
@@ -131,9 +142,9 @@ class Session:
     async def close(self) -> None:
         """Say goodbye: the broker then keeps the last will to itself."""
         self._leaving = True
-        if self._handle >= 0:
+        if self._pump.attached:
             self._paho.disconnect()
-            self._flush()
+            self._pump.flush()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(1.0):
                 await self.ended()
@@ -156,7 +167,7 @@ class Session:
             raise NotConnectedError(f"{self._failure().reason}.", self._failure().remedy)
         transfer = self._window.add(messages, retain=retain)
         self._window.pump()
-        self._flush()
+        self._pump.flush()
         await transfer.done
         return transfer.refused
 
@@ -214,118 +225,10 @@ class Session:
         payload = bytes(message.payload[:PAYLOAD_LIMIT])
         self._on_received(ReceivedMessage(topic, payload, bool(message.retain), oversized))
 
-    # --- the socket and the loop ---
-
-    def _make_client(self, client_id: str, will: Will | None) -> paho.Client:
-        config = self._config
-        version = MQTTProtocolVersion.MQTTv5 if config.protocol == "5" else MQTTProtocolVersion.MQTTv311
-        client = paho.Client(
-            CallbackAPIVersion.VERSION2, client_id=client_id, protocol=version, reconnect_on_failure=False
-        )
-        client.connect_timeout = CONNECT_WITHIN
-        if config.username is not None:
-            client.username_pw_set(config.username, config.password.get_secret_value() if config.password else None)
-        if will is not None:
-            client.will_set(will.topic, will.payload, qos=1, retain=True)
-        client.on_connect = self._on_connect
-        client.on_disconnect = self._on_disconnect
-        client.on_subscribe = self._on_subscribe
-        client.on_message = self._on_message
-        client.on_socket_close = self._on_socket_close
-        client.on_socket_register_write = self._on_register_write
-        return client
-
-    def _dial(self) -> None:
-        """Blocks: resolve, connect, agree on TLS, queue CONNECT.
-
-        Always a clean start. A persistent session would make the broker keep commands for us while we are away, and a
-        command is dead after its time to live anyway; it is the sender's part to repeat it until a result comes. What
-        we send is kept by us until it is acknowledged, so nothing is lost, and the broker's memory is spared.
-        """
-        if self._config.tls_enabled:
-            self._paho.tls_set_context(certificates.tls_context(self._config.identity))
-        properties = None
-        if self._config.protocol == "5":
-            properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
-            properties.MaximumPacketSize = PACKET_LIMIT
-        self._paho.connect(
-            self._config.broker,
-            self._config.effective_port,
-            keepalive=KEEPALIVE,
-            clean_start=self._config.protocol == "5" or paho.MQTT_CLEAN_START_FIRST_ONLY,
-            properties=properties,
-        )
-        if self._ended.done():  # given up meanwhile
-            self._discard_socket()
-
-    def _attach(self) -> None:
-        sock = self._paho.socket()
-        if self._ended.done() or sock is None:
-            self.abort()
-            return
-        self._handle = sock.fileno()
-        # We collect what is written; a result behind an acknowledgement would wait for the broker's, 40 ms.
-        cast("socket.socket", sock).setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        # From here on paho reads and writes by it; there is no public way to give it another socket.
-        self._wire = Wire(sock, version_5=self._config.protocol == "5", acknowledged=self._window.acknowledged)
-        self._paho._sock = cast("socket.socket", self._wire)
-        self._window.opened(self._wire)
-        self._loop.add_reader(self._handle, self._on_readable)
-        self._ticker = self._loop.call_later(TICK, self._tick)
-        self._flush()
-        self._on_readable()  # TLS may have taken the first bytes in with the handshake
-
-    def _on_readable(self) -> None:
-        self._read()
-        self._window.pump()
-        self._flush()
-
-    def _read(self) -> None:
-        try:
-            if self._wire is not None and self._wire.fill():
-                while self._handle >= 0 and self._wire.has_for_paho:
-                    self._paho.loop_read()
-        except Exception as error:  # noqa: BLE001 - paho's decoder must not take the process along
-            self._end(Failure(f"broker {self._config.address}: sent what can't be understood: {error}"))
-
-    def _on_register_write(self, _client: paho.Client, _userdata: object, _socket: object) -> None:
-        if self._handle >= 0 and not self._flush_due:
-            self._flush_due = True
-            self._loop.call_soon(self._flush)
-
-    def _flush(self) -> None:
-        """Write what is queued; the loop is asked to watch the socket only when it would block."""
-        self._flush_due = False
-        if self._handle < 0:
-            return
-        if self._paho.want_write():
-            self._paho.loop_write()
-        if self._handle < 0 or self._wire is None:  # writing found out that the connection is gone
-            return
-        try:
-            self._wire.flush()
-        except OSError:
-            self._wire.end()
-            self._read()  # what came before the end may say why; then paho notices it
-            return
-        wanted = self._wire.wants_write
-        if wanted and not self._watching_writes:
-            self._loop.add_writer(self._handle, self._flush)
-        elif self._watching_writes and not wanted:
-            self._loop.remove_writer(self._handle)
-        self._watching_writes = wanted
-
-    def _on_socket_close(self, _client: paho.Client, _userdata: object, _socket: object) -> None:
-        self._detach()
-
-    def _detach(self) -> None:
-        if self._handle >= 0:
-            self._loop.remove_reader(self._handle)
-            self._loop.remove_writer(self._handle)
-            self._handle = -1
+    # --- the end ---
 
     def _tick(self) -> None:
-        if self._handle < 0:
+        if not self._pump.attached:
             return
         self._ticker = self._loop.call_later(TICK, self._tick)
         self._paho.loop_misc()
@@ -343,8 +246,8 @@ class Session:
         self._ended.set_result(failure)
         if self._ticker is not None:
             self._ticker.cancel()
-        self._detach()
-        self._loop.call_soon(self._discard_socket)  # not here: paho may be in the midst of reading from it
+        self._pump.detach()
+        self._loop.call_soon(self._pump.discard_socket)  # not here: paho may be in the midst of reading from it
         error = NotConnectedError(f"{failure.reason}.", failure.remedy)
         if not self._connack.done():
             self._connack.set_exception(MqttError(failure))
@@ -353,8 +256,3 @@ class Session:
             if not answer.done():
                 answer.set_exception(MqttError(failure))
         self._window.end(error)
-
-    def _discard_socket(self) -> None:
-        sock = self._paho.socket()
-        if sock is not None:
-            sock.close()

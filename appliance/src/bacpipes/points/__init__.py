@@ -3,12 +3,13 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from bacpipes.database import Connection, query
 from bacpipes.objects import OBJECT_TYPES, ObjectType
 
-DEVICE_COLUMNS, COLUMNS = 11, 30  # of find_point.sql: those of the device, and all
+DEVICE_COLUMNS, COLUMNS = 14, 36  # of find_point.sql: those of the device, and all
 PIECE = 500  # rows that are taken over in one turn of the event loop
 RANKS = {"high": 0, "normal": 1, "low": 2}
 
@@ -31,6 +32,9 @@ class Device:
     retries: int | None = None
     concurrency: int | None = None  # requests outstanding at once
     cov: str | None = None  # off, unconfirmed or confirmed
+    batch: int | None = None  # points a request, where an abort has left fewer
+    batch_since: datetime | None = None
+    learnt_of: str | None = None  # who it was of whom ``batch`` and ``read_multiple`` were found out
 
     @property
     def place(self) -> tuple[Any, ...]:

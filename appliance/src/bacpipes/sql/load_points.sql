@@ -1,6 +1,6 @@
 -- One statement, so that an import that commits meanwhile is seen whole or not at all.
 SELECT d.id, d.device_id, d.name, d.address, d.ip, d.max_apdu, d.read_multiple,
-       d.timeout_seconds, d.retries, d.concurrency, d.cov,
+       d.timeout_seconds, d.retries, d.concurrency, d.cov, d.batch_points, d.batch_since, d.learnt_of,
        p.id, p.object_type, p.object_instance, p.name, p.dis, p.units, p.site, p.equip, p.equip_ref, p.haystack_name,
        p.topic, p.interval_seconds, p.enabled, p.writable, p.minimum, p.maximum, p.states,
        p.publish, p.deadband, p.heartbeat_seconds, p.cov, p.poll_priority

@@ -5,5 +5,6 @@ ON CONFLICT (site_id, device_id) DO UPDATE SET
     name = excluded.name,
     address = excluded.address,
     max_apdu = CASE WHEN d.address = excluded.address THEN d.max_apdu END,
+    batch_points = CASE WHEN d.address = excluded.address THEN d.batch_points END,
     read_multiple = d.read_multiple OR d.address <> excluded.address,
     updated_at = now()

@@ -24,7 +24,7 @@ from bacpipes.objects import Kind
 from bacpipes.points import Device, Point
 from bacpipes.reading import Reading
 from bacpipes.settings import Settings
-from bacpipes.worker.reader import FLAGS, VALUE, judge
+from bacpipes.worker.judgement import FLAGS, VALUE, judge
 
 logger = get_logger(__name__)
 

@@ -2,17 +2,19 @@
 
 import asyncio
 from dataclasses import asdict, dataclass
+from datetime import datetime
 
 import psycopg
 
 from bacpipes.database import connect, first_line, query
 from bacpipes.errors import UnavailableError
-from bacpipes.log import get_logger
+from bacpipes.log import Transition, get_logger
 from bacpipes.settings import Settings
 
 logger = get_logger(__name__)
 
 SAVE_AFTER = 1.0  # seconds in which they are collected
+AGAIN_AFTER = 10.0  # seconds, where the database is away
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +26,10 @@ class Facts:
     segmentation: str | None = None
     vendor: str | None = None
     model: str | None = None
+    learnt_of: str | None = None  # who it was of whom the following was found out
     read_multiple: bool = True
+    batch: int | None = None  # points a request, where an abort has left fewer
+    batch_since: datetime | None = None
 
 
 class FactsKeeper:
@@ -34,6 +39,7 @@ class FactsKeeper:
         self._settings = settings
         self._learnt: dict[int, Facts] = {}
         self._saving: asyncio.Task[None] | None = None
+        self._health = Transition(logger, "keeping what devices say of themselves")
 
     def learn(self, facts: Facts) -> None:
         """Take what a device said; never blocks."""
@@ -41,14 +47,27 @@ class FactsKeeper:
         if self._saving is None or self._saving.done():
             self._saving = asyncio.create_task(self._save())
 
+    async def close(self) -> None:
+        """Store what waits."""
+        if self._saving is not None:
+            self._saving.cancel()
+        if self._learnt:
+            await self._store()
+
     async def _save(self) -> None:
+        pause = SAVE_AFTER
         while self._learnt:
-            await asyncio.sleep(SAVE_AFTER)
-            learnt, self._learnt = self._learnt, {}
-            rows = [asdict(facts) for facts in learnt.values()]
-            try:
-                async with await connect(self._settings, "facts") as connection, connection.transaction():
-                    await connection.cursor().executemany(query("save_facts"), rows)
-            except (psycopg.Error, UnavailableError) as error:
-                devices, reason = sorted(learnt), first_line(error)
-                logger.warning("what devices said of themselves was not kept", devices=devices, reason=reason)
+            await asyncio.sleep(pause)
+            pause = SAVE_AFTER if await self._store() else AGAIN_AFTER
+
+    async def _store(self) -> bool:
+        learnt = dict(self._learnt)
+        try:
+            async with await connect(self._settings, "facts") as connection, connection.transaction():
+                await connection.cursor().executemany(query("save_facts"), [asdict(one) for one in learnt.values()])
+        except (psycopg.Error, UnavailableError) as error:
+            self._health.failed(first_line(error), devices=sorted(learnt))
+            return False
+        self._health.recovered()
+        self._learnt = {key: facts for key, facts in self._learnt.items() if learnt.get(key) is not facts}
+        return True

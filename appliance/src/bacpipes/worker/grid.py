@@ -3,6 +3,8 @@
 import math
 from dataclasses import dataclass
 
+ENOUGH = 10.0  # seconds of a slot that are enough to read what can be read in it
+
 
 @dataclass(frozen=True, slots=True)
 class Grid:
@@ -18,3 +20,8 @@ class Grid:
     def start(self, cycle: int) -> float:
         """When a slot begins, in seconds since the epoch."""
         return cycle * self.interval + self.phase
+
+    def first(self, now: float) -> int:
+        """The slot that polling begins with: the present one, where enough of it is left, else the next as a whole."""
+        present = self.cycle(now)
+        return present if self.start(present + 1) - now >= min(ENOUGH, self.interval / 2) else present + 1

@@ -7,8 +7,8 @@ from psycopg.types.json import Jsonb
 from bacpipes.database import Connection, query
 from bacpipes.reading import Gap, to_datetime
 from bacpipes.worker import log_store
+from bacpipes.worker.gaps import INSTANT, gap
 from bacpipes.worker.grid import Grid
-from bacpipes.worker.poller import INSTANT, gap
 
 DAMAGED = "the spool was damaged"
 

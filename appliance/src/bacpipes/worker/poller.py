@@ -3,30 +3,28 @@
 import asyncio
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from bacpipes.bacnet.errors import BacnetError, NoAnswerError
 from bacpipes.events import Turnstile
 from bacpipes.log import Transition, get_logger
 from bacpipes.points import Device, Point
-from bacpipes.reading import Batch, Gap, Reading, to_datetime
+from bacpipes.reading import Batch, Gap, Reading
 from bacpipes.worker.breaker import Breaker
 from bacpipes.worker.cov import CovWatch
+from bacpipes.worker.gaps import BEGINNING, CLOCK_SET, SHED, STILL_RUNNING, gap
 from bacpipes.worker.grid import Grid
+from bacpipes.worker.judgement import failures
 from bacpipes.worker.moments import Moments
-from bacpipes.worker.reader import DeviceReader, failures
+from bacpipes.worker.reader import DeviceReader
 
 logger = get_logger(__name__)
 
-STILL_RUNNING = "the previous poll was still running"  # both also in sql/doctor_behind.sql
-CLOCK_SET = "the clock was set forwards"
 BEHIND = "reads are left out"
-SHED = "the device is too slow: left out for what goes first"
 CALM = 10  # polls that end in time, before a device that was too slow is said to keep up
 NO_ANSWER = "no answer from the device"
 SILENT = "silent device: it is probed until it answers"  # also in sql/doctor_*.sql
-INSTANT = 0.001  # seconds; a slot's end is not part of it
 BACK = 90.0  # seconds that the clock may be set back, and the slots that were polled already are waited out
 _LONGEST_WAIT = 5.0  # seconds; so that a clock that was set is noticed
 AT_ONCE = 4  # polls that begin in one turn of the event loop; all devices of a site are due in the same moment
@@ -59,6 +57,7 @@ class DevicePoller:
         self._breaker = Breaker(reader.probe, self._back)
         self.polled: dict[int, int] = {}
         self.reads_shed = 0
+        self._began: dict[int, int] = {}  # interval → slot in whose midst polling began, until the first poll is over
         self._under_way: dict[int, int] = {}  # interval → last cycle before the poll
         self._calm: dict[int, int] = {}  # interval → polls in a row that ended in time, since one did not
         self._offset = _offset()
@@ -94,6 +93,10 @@ class DevicePoller:
         groups: dict[int, list[Point]] = {}
         for point in sorted(points, key=lambda point: point.rank):  # of one rank in their own order
             groups.setdefault(point.interval, []).append(point)
+        for interval in groups.keys() - self._groups.keys():
+            grid, now = self._grid(interval), time.time()
+            self._began[interval] = grid.cycle(now)
+            self.polled.setdefault(interval, grid.first(now) - 1)
         self._groups = groups
         self.polled = {interval: cycle for interval, cycle in self.polled.items() if interval in groups}
         self.cov.update(points)
@@ -125,17 +128,17 @@ class DevicePoller:
         return Grid(interval, self._phase_of(interval))
 
     def _next(self, shorter_than: float = math.inf) -> tuple[int, float]:
-        """The interval whose slot comes first, and when; one that was never polled is due at once."""
+        """The interval whose slot comes first, and when."""
         now = time.time()
         dues = {}
         for interval in self._groups:
             if interval >= shorter_than:
                 continue
             grid = self._grid(interval)
-            last = self.polled.get(interval)
-            if last is not None and grid.start(last) - now > max(BACK, interval):
+            last = self.polled[interval]
+            if grid.start(last) - now > max(BACK, interval):
                 last = self.polled[interval] = grid.cycle(now)  # the clock was set back by far: go on from here
-            dues[interval] = now if last is None else grid.start(last + 1)
+            dues[interval] = grid.start(last + 1)
         if not dues:
             return 0, now + _LONGEST_WAIT
         return min(dues.items(), key=lambda item: (item[1], item[0]))
@@ -146,8 +149,9 @@ class DevicePoller:
         cycle = grid.cycle(began)
         gaps = self._missed(grid, cycle, points)
         points = self.cov.asked(points, cycle - 1, cycle)
-        before, self.polled[interval] = self.polled.get(interval, cycle - 1), cycle
+        before, self.polled[interval] = self.polled[interval], cycle
         if not points:
+            self._began.pop(interval, None)
             if gaps:
                 self._deliver(Batch(interval, cycle, 0, [], gaps, grid.phase))
             return
@@ -161,6 +165,7 @@ class DevicePoller:
             if not self._reader.silent:
                 self.cov.polled(readings)
         self._under_way.pop(interval, None)
+        self._began.pop(interval, None)
         duration = int((time.time() - began) * 1000)
         self.cov.flush()  # it was told before
         self._deliver(Batch(interval, cycle, max(1, duration), self._moments.apart(readings), gaps, grid.phase))
@@ -179,6 +184,7 @@ class DevicePoller:
 
     def _back(self) -> None:
         """A probe was answered."""
+        self._reader.abilities.came_back()
         self._health.recovered()
         self.cov.found()
 
@@ -210,11 +216,19 @@ class DevicePoller:
         if len(found) == len(points):
             self._in_time(grid.interval)
             return []
-        self._calm[grid.interval] = 0
-        self._keeping_up.failed(BEHIND, interval=grid.interval)
+        left_out = [point.id for point in points if point.id not in found]
+        if self._began.get(grid.interval) == cycle:  # it had not all of the slot
+            return [gap(grid, cycle, cycle + 1, left_out, BEGINNING)]
+        self._too_slow(grid.interval)
         self._read_last |= dict.fromkeys(found, cycle)
-        self.reads_shed += len(points) - len(found)
-        return [gap(grid, cycle, cycle + 1, [point.id for point in points if point.id not in found], SHED)]
+        self.reads_shed += len(left_out)
+        return [gap(grid, cycle, cycle + 1, left_out, SHED)]
+
+    def _too_slow(self, interval: int) -> None:
+        """Of a first poll nothing is said: the device had to say who it is, and the machine to begin all others."""
+        self._calm[interval] = 0
+        if interval not in self._began:
+            self._keeping_up.failed(BEHIND, interval=interval)
 
     def _in_time(self, interval: int) -> None:
         if interval in self._calm:
@@ -232,15 +246,14 @@ class DevicePoller:
 
     def _missed(self, grid: Grid, cycle: int, points: Sequence[Point]) -> list[Gap]:
         before, self._offset = self._offset, _offset()
-        last = self.polled.get(grid.interval)
-        if last is None or cycle <= last + 1:
+        last = self.polled[grid.interval]
+        if cycle <= last + 1:
             return []
         if self._offset - before > grid.interval / 2:
             reason = CLOCK_SET
         else:
-            reason = STILL_RUNNING
-            self._calm[grid.interval] = 0
-            self._keeping_up.failed(BEHIND, interval=grid.interval)
+            reason = BEGINNING if grid.interval in self._began else STILL_RUNNING
+            self._too_slow(grid.interval)
         missed = self.cov.asked(points, last, cycle - 1)
         return [gap(grid, last + 1, cycle, [point.id for point in missed], reason)] if missed else []
 
@@ -258,28 +271,3 @@ class DevicePoller:
 def _offset() -> float:
     """What the clock shows beside one that nobody sets, in seconds."""
     return time.time() - time.monotonic()
-
-
-def gap(grid: Grid, first: int, until: int, point_ids: Sequence[int], reason: str) -> Gap:
-    """The gap of the slots from ``first`` up to, not including, ``until``."""
-    since, end = (to_datetime(round(grid.start(cycle) * 1000)) for cycle in (first, until))
-    return Gap(tuple(point_ids), since, end, reason)
-
-
-def gaps_since(
-    last: Mapping[int, float], points: Sequence[Point], phase_of: Callable[[int], float], now: float, reason: str
-) -> list[Gap]:
-    """The slots between the end of each point's last polled slot (seconds since the epoch) and ``now`` that nobody
-    polled, as few rows as possible. A point that was never read has no gap."""
-    spans: dict[tuple[int, int, int], list[int]] = {}
-    for point in points:
-        if point.id not in last:
-            continue
-        grid = Grid(point.interval, phase_of(point.interval))
-        first, until = grid.cycle(last[point.id] - INSTANT) + 1, grid.cycle(now)
-        if first < until:
-            spans.setdefault((point.interval, first, until), []).append(point.id)
-    return [
-        gap(Grid(interval, phase_of(interval)), first, until, ids, reason)
-        for (interval, first, until), ids in spans.items()
-    ]

@@ -15,8 +15,9 @@ from bacpipes.reading import Batch
 from bacpipes.settings import Settings
 from bacpipes.worker.cov import CovWatch
 from bacpipes.worker.facts import FactsKeeper
+from bacpipes.worker.gaps import INSTANT
 from bacpipes.worker.grid import Grid
-from bacpipes.worker.poller import AT_ONCE, INSTANT, DevicePoller
+from bacpipes.worker.poller import AT_ONCE, DevicePoller
 from bacpipes.worker.reader import DeviceReader, by_device
 
 logger = get_logger(__name__)
@@ -117,10 +118,10 @@ class Pollers:
         self._ending = True
         tasks = [task for _, task in self._running.values()]
         leaves = [asyncio.create_task(poller.cov.close()) for poller in self]
+        leaves.append(asyncio.create_task(self._facts.close()))
         for poller in self:
             poller.finish()
-        if tasks:
-            await asyncio.wait([*tasks, *leaves], timeout=POLL_PATIENCE)
+        await asyncio.wait([*tasks, *leaves], timeout=POLL_PATIENCE)
         for task in [*tasks, *leaves]:
             task.cancel()
 
@@ -129,11 +130,11 @@ def polled_until(
     points: Sequence[Point], last: Mapping[int, float], now: float, phase_of: Callable[[int], float]
 ) -> dict[int, int]:
     """The last slot of each interval that is done with: the present one, where an earlier run has polled it, else the
-    one before."""
+    one before that which polling begins with."""
     slots = {interval: Grid(interval, phase_of(interval)) for interval in {point.interval for point in points}}
     done: dict[int, int] = {}
     for interval, grid in slots.items():
         present = grid.cycle(now)
         ends = (last.get(point.id, 0) - INSTANT for point in points if point.interval == interval)
-        done[interval] = present if all(grid.cycle(end) >= present for end in ends) else present - 1
+        done[interval] = present if all(grid.cycle(end) >= present for end in ends) else grid.first(now) - 1
     return done

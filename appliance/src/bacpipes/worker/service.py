@@ -27,8 +27,8 @@ from bacpipes.worker.about_site import AboutSite
 from bacpipes.worker.addresses import Addresses
 from bacpipes.worker.committer import Committer
 from bacpipes.worker.control import Control
+from bacpipes.worker.gaps import NOT_RUNNING, gaps_since
 from bacpipes.worker.local_api import LocalApi
-from bacpipes.worker.poller import gaps_since
 from bacpipes.worker.pollers import Pollers
 from bacpipes.worker.publisher import Publisher
 from bacpipes.worker.settings_watch import SettingsWatch
@@ -40,7 +40,6 @@ from bacpipes.writes.sources import Sources
 
 logger = get_logger(__name__)
 
-NOT_RUNNING = "the worker was not running"
 RELOAD_RETRY = 2.0  # seconds between tries to take over a change
 BACNET_RETRY = 5.0  # seconds between tries to open the BACnet interface
 END_WITHIN = 3.0  # seconds for commands, commits, publishing and goodbye together

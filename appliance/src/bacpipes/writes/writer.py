@@ -1,6 +1,7 @@
 """Executes a validated command on a device: look at the slot, write, read back, and say what is there now."""
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,7 +18,8 @@ from bacpipes.writes.command import Command
 from bacpipes.writes.validator import Violation, no_priority_array, validate_slot
 from bacpipes.writes.values import number_text, same
 
-VALUE, ARRAY = "present-value", "priority-array"
+VALUE, ARRAY, RESOLUTION = "present-value", "priority-array", "resolution"
+SINGLE = 1 + 1e-6  # what single precision may add
 _SLOTS = 16
 SECOND_LOOK = 0.5  # seconds after the first, where a device acknowledged and does not show the value
 
@@ -108,23 +110,44 @@ async def execute(
         return Outcome(False, violations=violations, before=before, slots=before)
     failure = await _write(client, command, point, number)
     try:
-        after = await _read_back(client, command, point, number, failure)
+        after, rounded = await _read_back(client, command, point, number, failure)
     except BacnetError as error:
         text = f"Whether it was written is not known: {failure or error}"
         return Outcome(False, text, before=before, attempted=True)
-    problem = _judge(command, point, number, before, after, failure)
+    problem = None if rounded else _judge(command, point, number, before, after, failure)
     return Outcome(problem is None, problem, before=before, slots=after, attempted=True, acknowledged=failure is None)
 
 
 async def _read_back(
     client: BacnetClient, command: Command, point: Point, number: float | None, failure: BacnetError | None
-) -> Slots:
-    """What is there now; looked at twice where a device acknowledged and does not show it yet, as gateways do."""
+) -> tuple[Slots, bool]:
+    """What is there now, and is it what the device's rounding has made of it? Looked at twice where a device has
+    acknowledged and does not show it yet, as gateways do."""
     after = await read_slots(client, point)
-    if failure is None and not holds(point, after, command.priority, number):
-        await asyncio.sleep(SECOND_LOOK)
-        after = await read_slots(client, point)
-    return after
+    if failure is not None or holds(point, after, command.priority, number):
+        return after, False
+    if await _rounded(client, point, number, after, command.priority):
+        return after, True
+    await asyncio.sleep(SECOND_LOOK)
+    after = await read_slots(client, point)
+    missed = not holds(point, after, command.priority, number)
+    return after, missed and await _rounded(client, point, number, after, command.priority)
+
+
+async def _rounded(client: BacnetClient, point: Point, number: float | None, slots: Slots, priority: int) -> bool:
+    """Is what is there as near as the object's own Resolution (clause 12.4), and allowed?"""
+    there = slots.at(priority) if slots.array else slots.value
+    if number is None or there is None or point.type.kind is not Kind.ANALOG:
+        return False
+    low, high = (-math.inf if point.minimum is None else point.minimum, point.maximum)
+    if not low <= there <= (math.inf if high is None else high):
+        return False
+    try:
+        object_id = (point.object_type, point.object_instance)
+        resolution = to_number(await client.read_property(point.device.address, object_id, RESOLUTION))
+    except BacnetError:  # it need not have one
+        return False
+    return resolution is not None and abs(there - number) <= resolution * SINGLE
 
 
 def _judge(
