@@ -24,7 +24,7 @@ from pki import Authority, Pair
 ROOT = Path(__file__).parents[1]
 ANSIBLE = ROOT / ".venv-controller" / "bin" / "ansible-playbook"
 TEMPLATES = ROOT / "templates" / "opt" / "bacpipes"
-WITHIN = 20.0  # seconds
+WITHIN = 40.0  # seconds
 
 # Every role's defaults and every group's wiring count as on an operator's controller; nothing but templates is played.
 PLAY = """
