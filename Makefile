@@ -53,7 +53,7 @@ test-lab: $(FLEET)  ## the lab from nothing, onboarding twice, verification with
 	$(LAB) test $(ARGS)
 
 test-faults: $(READY) $(FLEET)  ## the long tests: the appliance under fire, onboarding that is killed, every role again and again (root)
-	$(BIN)/pytest -m faults -s tests/integration/test_faults.py tests/integration/test_central_faults.py
+	$(BIN)/pytest -m faults -s tests/integration/test_faults.py tests/integration/test_disk_full.py tests/integration/test_central_faults.py
 	@$(PYTHON) tests/setup_host.py lab
 	$(LAB) test -m 'faults or not faults' # they build on one another: a site must be taken away before it can come back
 	$(LAB) molecule --long

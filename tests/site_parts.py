@@ -26,6 +26,8 @@ from mqtt_parts import WITHIN, Observer, until
 
 BASE = f"127.0.{30 + os.getpid() % 200}.1"  # so that two runs on one machine do not meet
 AHU = 12345
+BOXES = range(30001, 30015)
+EVERYTHING = (AHU, 67890, 40001, *BOXES)  # 500 points and more
 SETPOINT = {"deviceId": AHU, "objectType": "analog-value", "objectInstance": 120}
 SENSOR = {"deviceId": AHU, "objectType": "analog-input", "objectInstance": 101}
 SETPOINT_TOPIC = "duxton/ahu_1/analogvalue120/presentValue"

@@ -24,12 +24,11 @@ from bacpipes.reading import Batch, Reading
 from bacpipes.settings import Settings
 from bacpipes.worker import log_store
 from mqtt_parts import Mosquitto, until
-from site_parts import AHU, Site, database_away
+from site_parts import BOXES, EVERYTHING, Site, database_away
 
 HOURS = 4
+DAMAGES = ("torn", "flipped", "nothing")
 ACKNOWLEDGED = "SELECT seq FROM follower WHERE name = 'publisher'"
-BOXES = range(30001, 30015)
-EVERYTHING = (AHU, 67890, 40001, *BOXES)  # 500 points and more
 
 
 @pytest.fixture
@@ -154,31 +153,52 @@ async def test_the_database_is_away_and_the_worker_is_killed_meanwhile(site: Sit
     assert found.in_gaps > 0
 
 
-@pytest.mark.parametrize("damage", ["torn", "flipped", "nothing"])
-async def test_a_damaged_spool(site: Site, postgres: EmbeddedPostgres, damage: str) -> None:
+async def damage_spool(site: Site, postgres: EmbeddedPostgres, damage: str, octets: int, place: float = 0.5) -> Account:
     """A power cut while the database is away; then the disk has not kept all of it."""
     worker = site.spawn_worker()
     await slots_pass(site, 2)
     spool = site.settings.state_dir / "spool"
     with database_away(postgres, site.settings):
-        await until(lambda: spool.exists() and spool.stat().st_size > 20_000, "some polls are on disk", 30)
+        await until(lambda: spool.exists() and spool.stat().st_size > octets, "some polls are on disk", 120)
         await kill(worker)
-        octets = bytearray(spool.read_bytes())
-        if damage == "torn":
-            octets = octets[:-100]
-        elif damage == "flipped":
-            octets[len(octets) // 2] ^= 0xFF
-        else:
-            octets = bytearray(len(octets))
-        spool.write_bytes(octets)
+        spool.write_bytes(damaged(spool.read_bytes(), damage, place))
         await some_slots_pass()
     site.reconnect()
     site.start_worker()
     found = await nothing_lost(site)
     assert found.in_gaps > 0
     assert (site.settings.state_dir / "spool.damaged").exists()
+    return found
+
+
+def damaged(spool: bytes, damage: str, place: float) -> bytes:
+    """The last record torn, an octet flipped at a place from 0 to 1, or all zeros."""
+    if damage == "torn":
+        return spool[:-100]
+    if damage == "nothing":
+        return bytes(len(spool))
+    octets = bytearray(spool)
+    octets[int(len(octets) * place)] ^= 0xFF
+    return bytes(octets)
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+async def test_a_damaged_spool(site: Site, postgres: EmbeddedPostgres, damage: str) -> None:
+    await damage_spool(site, postgres, damage, 20_000)
     told = "SELECT count(*) FROM gap WHERE reason = 'the spool was damaged'"
     assert (site.one(told)[0] > 0) is (damage == "flipped"), "the others lie where the worker was not running"
+
+
+@pytest.mark.faults
+async def test_a_spool_that_is_damaged_ten_times(
+    settings: Settings, patient: Mosquitto, postgres: EmbeddedPostgres
+) -> None:
+    chance = random.Random(5)  # noqa: S311 - the same places each time
+    async with Site(settings, patient, devices=EVERYTHING, boxes=len(BOXES)) as site:  # type: ignore[arg-type]
+        for damage in [*DAMAGES, *["flipped"] * 7]:
+            await damage_spool(site, postgres, damage, 150_000, chance.random())
+            await site.stop_worker()
+            (site.settings.state_dir / "spool.damaged").unlink()
 
 
 async def test_a_spool_that_is_full(
