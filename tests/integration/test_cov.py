@@ -151,7 +151,9 @@ async def test_a_device_that_forgets_its_subscriptions_is_found_out_by_the_slow_
 async def test_a_renewal_keeps_it_for_longer_than_its_lifetime(site: Site) -> None:
     site.start_worker()
     await told(site)
-    before = site.one("SELECT max(poll_cycle) FROM last_value")[0] + 1  # it was polled in each slot until it was told
+    newest = "SELECT max(poll_cycle) FROM last_value"
+    await until(lambda: site.one(newest)[0] is not None, "a first poll is kept")
+    before = site.one(newest)[0] + 1  # it was polled in each slot until it was told
     await until(lambda: (rows(site, OBJECTS[1], by_cov=False) or [(0,)])[-1][0] > before, "a slow poll")
     begun = rows(site, OBJECTS[1], by_cov=False)[-1][0]
     await until(lambda: rows(site, OBJECTS[1], by_cov=False)[-1][0] > begun + 16, "more than a lifetime", 40)
