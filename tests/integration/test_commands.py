@@ -273,8 +273,14 @@ async def test_a_write_that_was_lost_on_the_way_leaves_our_value_ours(
 
 @pytest.mark.parametrize(
     ("resolution", "value", "there", "good"),
-    [(None, 70.3, 70.5, False), (0.1, 70.3, 70.5, False), (0.5, 70.3, 70.5, True), (0.5, 89.9, 90.0, False)],
-    ids=["it names none", "more than it names", "as it names", "beyond the limit"],
+    [
+        (None, 70.3, 70.5, False),
+        (0.1, 70.3, 70.5, False),
+        (0.5, 70.3, 70.5, True),
+        (0.5, 89.9, 90.0, False),
+        (10.0, 70.3, 70.5, False),
+    ],
+    ids=["it names none", "more than it names", "as it names", "beyond the limit", "more than can be believed"],
 )
 async def test_a_device_that_rounds_holds_what_is_ours(
     site: Site,

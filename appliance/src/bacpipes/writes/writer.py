@@ -20,6 +20,7 @@ from bacpipes.writes.values import number_text, same
 
 VALUE, ARRAY, RESOLUTION = "present-value", "priority-array", "resolution"
 SINGLE = 1 + 1e-6  # what single precision may add
+BELIEVED = 1 / 20  # of the point's range; a Resolution above it would excuse any value
 _SLOTS = 16
 SECOND_LOOK = 0.5  # seconds after the first, where a device acknowledged and does not show the value
 
@@ -139,15 +140,18 @@ async def _rounded(client: BacnetClient, point: Point, number: float | None, slo
     there = slots.at(priority) if slots.array else slots.value
     if number is None or there is None or point.type.kind is not Kind.ANALOG:
         return False
-    low, high = (-math.inf if point.minimum is None else point.minimum, point.maximum)
-    if not low <= there <= (math.inf if high is None else high):
+    low = -math.inf if point.minimum is None else point.minimum
+    high = math.inf if point.maximum is None else point.maximum
+    if not low <= there <= high:
         return False
     try:
         object_id = (point.object_type, point.object_instance)
         resolution = to_number(await client.read_property(point.device.address, object_id, RESOLUTION))
     except BacnetError:  # it need not have one
         return False
-    return resolution is not None and abs(there - number) <= resolution * SINGLE
+    if resolution is None or resolution > (high - low) * BELIEVED:
+        return False
+    return abs(there - number) <= resolution * SINGLE
 
 
 def _judge(
