@@ -22,6 +22,7 @@ from wan import THERE, NoLinkError, Quality, Relay, SlowLink
 pytestmark = pytest.mark.skipif(
     not live_parts.ANSIBLE.exists(), reason=f"{live_parts.ANSIBLE} is missing: `make controller` installs it"
 )
+DROP = 1 << 20  # octets that the server may set free between two looks at a disk that is full
 LTE = Quality(loss=0.01, round_trip=0.2, rate=1e6)
 
 
@@ -87,6 +88,7 @@ def full_disk(system: System, seconds: float) -> None:
     while system.now() < ends:
         system.flow(1)
         disk.fill()  # the server deletes files of its own now and then: somebody else takes the room
+    assert disk.free < DROP, "it is full to the end"
     wait(lambda: "central" in system.not_ready(), "it has not come back meanwhile", 60)
     system.telegraf.stop()  # what it could not write it has not acknowledged; the other lane has to do without its help
     disk.make_room()
