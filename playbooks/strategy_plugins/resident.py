@@ -7,7 +7,7 @@ starts. ``ANSIBLE_STRATEGY=linear`` does without, and so does a controller that 
 from collections.abc import Callable
 from typing import Any
 
-from ansible.plugins.loader import strategy_loader
+from ansible.plugins.loader import filter_loader, strategy_loader, test_loader
 
 DOCUMENTATION = """
 name: resident
@@ -40,3 +40,9 @@ else:
 
 class StrategyModule(*BASES):  # type: ignore[misc]
     """What Ansible looks for in this file."""
+
+    def run(self, *arguments: Any) -> Any:
+        """Play; what each task's fork would load for itself is loaded before the first."""
+        filter_loader.get("default")  # any name: it loads the filters of all roles
+        test_loader.get("defined")
+        return super().run(*arguments)

@@ -16,7 +16,7 @@ import yaml
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from fleet_parts import ANSIBLE, ROOT, SILENT, Fleet
+from fleet_parts import ANSIBLE, PREFLIGHT, ROOT, SILENT, Fleet
 from pki import Authority
 
 pytestmark = pytest.mark.skipif(not ANSIBLE.exists(), reason=f"{ANSIBLE} is missing: `make controller` installs it")
@@ -33,6 +33,37 @@ def test_the_example_passes_and_the_next_play_runs(fleet: Fleet, mode: list[str]
     assert status == 0, output
     assert "Leave a mark" in output
     assert sorted(mark.name for mark in fleet.marks.iterdir()) == ([] if mode else ["klcc", "macau"])
+
+
+# After the preflight, tasks that each ask the site's entry for something.
+ASKING = """
+- name: Check every site before anything changes
+  ansible.builtin.import_playbook: {preflight}
+- name: Ask
+  hosts: sites
+  gather_facts: false
+  tasks:
+    - name: Ask for the name
+      ansible.builtin.debug: {{msg: "{{{{ site_settings.name }}}} {{{{ item }}}}"}}
+      loop: {times}
+"""
+
+
+def test_what_the_entry_comes_to_is_worked_out_once_and_is_not_shown(fleet: Fleet) -> None:
+    """However many tasks follow: a template of the inventory is not evaluated by each of them."""
+    evaluated = fleet.marks / "evaluated"
+    name = f"{{{{ lookup('ansible.builtin.pipe', 'echo >> {evaluated}; echo Casa') }}}}"
+    fleet.site("macau", name=name, time_zone="Asia/Macau")
+    counts = []
+    for times in (1, 20):
+        evaluated.write_text("")
+        fleet.playbook.write_text(ASKING.format(preflight=PREFLIGHT, times=list(range(times))))
+        status, output = fleet.play("-l", "macau", "-vv")
+        assert status == 0, output
+        assert f"Casa {times - 1}" in output
+        assert "Asia/Macau" not in output, "the facts are hidden: an inventory may hold a secret among them"
+        counts.append(len(evaluated.read_text().splitlines()))
+    assert counts[0] == counts[1] > 0
 
 
 @pytest.mark.parametrize("playbook", ["onboard", "offboard"])

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from html.parser import HTMLParser
 from pathlib import Path
@@ -238,6 +239,31 @@ def test_a_port_that_answers_is_told_from_one_that_does_not() -> None:
         port = server.getsockname()[1]
         assert ports.opens("127.0.0.1", port)
     assert not ports.opens("127.0.0.1", port)
+
+
+def test_every_open_port_of_many_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More ports than fit into one turn, and more than may wait at once."""
+    monkeypatch.setattr(ports, "BURST", 50)
+    monkeypatch.setattr(ports, "AT_ONCE", 100)
+    with ExitStack() as stack:
+        listening = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(5)]
+        numbers = sorted(each.getsockname()[1] for each in listening)
+        wanted = range(max(1, numbers[0] - 300), min(65535, numbers[-1] + 300))
+        assert set(numbers) <= set(ports.open_ports("127.0.0.1", wanted))
+        closed = [each for each in range(1, 400) if not ports.opens("127.0.0.1", each)]
+        assert ports.open_ports("127.0.0.1", closed) == []
+
+
+def test_what_never_answers_is_not_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A listener whose queue is full drops what comes, as a firewall does."""
+    monkeypatch.setattr(ports, "SECONDS", 0.2)
+    with ExitStack() as stack:
+        server = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(3):
+            filling = stack.enter_context(socket.socket())
+            filling.setblocking(False)
+            filling.connect_ex(server.getsockname())
+        assert ports.open_ports("127.0.0.1", [server.getsockname()[1]]) == []
 
 
 def test_a_bacnet_device_is_told_from_silence_and_from_a_closed_port(monkeypatch: pytest.MonkeyPatch) -> None:
