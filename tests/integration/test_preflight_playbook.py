@@ -315,3 +315,61 @@ def test_onboarding_needs_the_machine_that_is_there(fleet: Fleet, proxmox: int) 
     fleet.edit("host_vars/macau.yml", lambda content: content["site"].update(container={"backend": "none"}))
     fleet.edit("host_vars/macau.yml", lambda content: content.update(SILENT))
     assert "macau: ansible_host of macau does not answer by ssh (" in fleet.refused("-l", "macau")
+
+
+# As rollout.yml begins.
+BEGINNING = """
+- name: Check central before anything changes
+  ansible.builtin.import_playbook: {folder}/parts/central_preflight.yml
+- name: Check every site before anything changes
+  ansible.builtin.import_playbook: {folder}/preflight.yml
+- name: Change something
+  hosts: sites
+  gather_facts: false
+  tasks:
+    - name: Leave a mark
+      ansible.builtin.file: {{path: "{mark}/{{{{ inventory_hostname }}}}", state: touch, mode: "0600"}}
+      delegate_to: localhost
+"""
+
+
+def rolling_out(fleet: Fleet) -> None:
+    fleet.playbook.write_text(BEGINNING.format(folder=PREFLIGHT.parent, mark=fleet.marks))
+
+
+def test_a_roll_out_begins_with_both_preflights() -> None:
+    plays = yaml.safe_load((ROOT / "playbooks" / "rollout.yml").read_text())
+    first = [play["ansible.builtin.import_playbook"] for play in plays[:2]]
+    assert first == ["parts/central_preflight.yml", "preflight.yml"]
+
+
+def test_a_roll_out_needs_no_central_that_it_makes_itself(fleet: Fleet, proxmox: int) -> None:
+    ask(fleet, proxmox)
+    rolling_out(fleet)
+    fleet.edit("host_vars/central.yml", lambda content: content.update(SILENT))
+    status, output = fleet.play()
+    assert "does not answer by ssh" not in output
+    assert status == 0, output
+    assert (
+        "macau: the central server central, at which it registers, does not answer by ssh ("
+        in fleet.play("-l", "macau")[1]
+    )
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "words"),
+    [
+        (
+            "host_vars/central.yml",
+            lambda content: content["central"].update(adress="x"),
+            "central: central.adress is not known",
+        ),
+        ("host_vars/macau.yml", lambda content: content["site"].update(nam="x"), "macau: site.nam is not known"),
+    ],
+)
+def test_a_roll_out_refuses_what_is_wrong_anywhere(
+    fleet: Fleet, file: str, change: Callable[[dict[str, Any]], object], words: str
+) -> None:
+    rolling_out(fleet)
+    fleet.edit(file, change)
+    assert words in fleet.refused()

@@ -6,6 +6,7 @@ import secrets
 import shutil
 import sys
 import time
+from datetime import datetime
 from pathlib import Path
 
 from lab import engine, network, root
@@ -78,21 +79,20 @@ def molecule_environment(long: bool) -> dict[str, str]:
     }
 
 
-def onboard() -> None:
-    """Central first, then every site in one run: a site has taken until its record of verification was written."""
-    began = _announce("central")
-    play("central")
-    _note_seconds({"central": time.time() - began})
-    began = _announce("onboard")
-    play("onboard")
-    records = [VERIFIED / f"{site}.json" for site in SITES]
-    _note_seconds({record.stem: record.stat().st_mtime - began for record in records if record.exists()})
+def roll_out() -> None:
+    """Central and every site in one run; how long each took, from the first task to the last sign of life."""
+    began = time.time()
+    print("\n── ansible-playbook playbooks/rollout.yml", flush=True)
+    play("rollout")
+    ended = {record.stem: record.stat().st_mtime for record in VERIFIED.glob("*.json") if record.stem in SITES}
+    ended["central"] = _started("central", "bacpipes-central-1")
+    _note_seconds({machine: at - began for machine, at in ended.items() if at > began})
 
 
-def _announce(playbook: str) -> float:
-    """Say what is played; the present time."""
-    print(f"\n── ansible-playbook playbooks/{playbook}.yml", flush=True)
-    return time.time()
+def _started(machine: str, container: str) -> float:
+    """When a container was started: central is what it should be when its service, the last to come up, runs."""
+    told = ssh(machine, f"docker inspect --format '{{{{.State.StartedAt}}}}' {container}")
+    return datetime.fromisoformat(told[:19] + "+00:00").timestamp()
 
 
 def report(seconds: float) -> None:

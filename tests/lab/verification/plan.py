@@ -15,13 +15,13 @@ class Check:
 
 CHECKS = (
     Check("services_run", "All services run and are healthy"),
+    Check("sensor_write_refused", "A write to a sensor is refused"),
     Check("readings_in_database", "A fresh reading of every device is in the database"),
     Check("readings_on_broker", "A fresh reading of every device is on the broker, as specified"),
     Check("readings_agree", "The broker and the database tell the same"),
     Check("central_live", "A fresh reading comes to central by the live lane"),
     Check("central_complete", "Central has every fresh reading of the site, as the site has it"),
     Check("central_hostile", "Central takes nothing from this site in another one's name"),
-    Check("sensor_write_refused", "A write to a sensor is refused"),
     Check("setpoint_write", "A setpoint can be written, read back and released", late=True),
     Check("compression", "Old readings are compressed"),
     Check("retention", "Readings older than the retention are dropped, and no others"),

@@ -90,8 +90,7 @@ def open_ports(address: str, wanted: Iterable[int]) -> list[int]:
             for key, _ in selector.select(PAUSE):
                 end(key.fd)
             now = time.monotonic()
-            late = itertools.takewhile(lambda descriptor: waiting[descriptor][0] <= now, waiting)
-            for descriptor in list(late):
+            for descriptor in [each for each, (deadline, *_) in waiting.items() if deadline <= now]:
                 end(descriptor)
 
 
