@@ -190,7 +190,8 @@ def main() -> None:
         files.write(secret, password, each["owner"], 0)
         line = old.get(name, "")
         lines[name] = line if engine.holds(line, password) else engine.line(name, password)
-    files.write(path, engine.text(list(lines.values())), options["uid"], options["uid"])
+    # By name: a user who is taken away and comes back, as a site's bridge at central, leaves the same file.
+    files.write(path, engine.text([lines[name] for name in sorted(lines)]), options["uid"], options["uid"])
     changed = [name for name in {**old, **lines} if old.get(name) != lines.get(name)]
     module.exit_json(changed=files.changed, changed_users=changed, diff=_diff(options["path"], old, lines))
 
