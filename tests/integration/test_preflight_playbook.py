@@ -317,7 +317,7 @@ def test_onboarding_needs_the_machine_that_is_there(fleet: Fleet, proxmox: int) 
     assert "macau: ansible_host of macau does not answer by ssh (" in fleet.refused("-l", "macau")
 
 
-# As rollout.yml begins.
+# As commission.yml begins.
 BEGINNING = """
 - name: Check central before anything changes
   ansible.builtin.import_playbook: {folder}/parts/central_preflight.yml
@@ -333,19 +333,19 @@ BEGINNING = """
 """
 
 
-def rolling_out(fleet: Fleet) -> None:
+def commissioning(fleet: Fleet) -> None:
     fleet.playbook.write_text(BEGINNING.format(folder=PREFLIGHT.parent, mark=fleet.marks))
 
 
-def test_a_roll_out_begins_with_both_preflights() -> None:
-    plays = yaml.safe_load((ROOT / "playbooks" / "rollout.yml").read_text())
+def test_commissioning_begins_with_both_preflights() -> None:
+    plays = yaml.safe_load((ROOT / "playbooks" / "commission.yml").read_text())
     first = [play["ansible.builtin.import_playbook"] for play in plays[:2]]
     assert first == ["parts/central_preflight.yml", "preflight.yml"]
 
 
-def test_a_roll_out_needs_no_central_that_it_makes_itself(fleet: Fleet, proxmox: int) -> None:
+def test_commissioning_needs_no_central_that_it_makes_itself(fleet: Fleet, proxmox: int) -> None:
     ask(fleet, proxmox)
-    rolling_out(fleet)
+    commissioning(fleet)
     fleet.edit("host_vars/central.yml", lambda content: content.update(SILENT))
     status, output = fleet.play()
     assert "does not answer by ssh" not in output
@@ -367,9 +367,9 @@ def test_a_roll_out_needs_no_central_that_it_makes_itself(fleet: Fleet, proxmox:
         ("host_vars/macau.yml", lambda content: content["site"].update(nam="x"), "macau: site.nam is not known"),
     ],
 )
-def test_a_roll_out_refuses_what_is_wrong_anywhere(
+def test_commissioning_refuses_what_is_wrong_anywhere(
     fleet: Fleet, file: str, change: Callable[[dict[str, Any]], object], words: str
 ) -> None:
-    rolling_out(fleet)
+    commissioning(fleet)
     fleet.edit(file, change)
     assert words in fleet.refused()

@@ -74,7 +74,7 @@ def test_the_image_is_small_over_its_base() -> None:
 
 
 def test_a_second_run_changes_nothing() -> None:
-    status, text = _play("rollout", "--skip-tags", "verify")
+    status, text = _play("commission", "--skip-tags", "verify")
     assert status == 0, text[-3000:]
     assert _changed(text) == dict.fromkeys(("central", *SITES), 0), _what_changed(text)
 

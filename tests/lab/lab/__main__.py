@@ -30,10 +30,10 @@ def main(context: click.Context) -> None:
 
 @main.command()
 def up() -> None:
-    """Build what is missing, roll out central and every site by the operator's playbooks, verify; safe to repeat."""
+    """Build what is missing, commission central and every site by the operator's playbooks, verify; safe to repeat."""
     began = time.monotonic()
     _prepare()
-    fleet.roll_out()
+    fleet.commission()
     fleet.report(time.monotonic() - began)
 
 

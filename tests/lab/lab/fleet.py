@@ -79,11 +79,11 @@ def molecule_environment(long: bool) -> dict[str, str]:
     }
 
 
-def roll_out() -> None:
+def commission() -> None:
     """Central and every site in one run; how long each took, from the first task to the last sign of life."""
     began = time.time()
-    print("\n── ansible-playbook playbooks/rollout.yml", flush=True)
-    play("rollout")
+    print("\n── ansible-playbook playbooks/commission.yml", flush=True)
+    play("commission")
     ended = {record.stem: record.stat().st_mtime for record in VERIFIED.glob("*.json") if record.stem in SITES}
     ended["central"] = _started("central", "bacpipes-central-1")
     _note_seconds({machine: at - began for machine, at in ended.items() if at > began})
