@@ -101,6 +101,7 @@ async def test_a_change_is_told_and_a_slow_poll_stands_behind_it(site: Site, kin
         await heard(site, 60.0 + number)
     values = [value for value, _ in groupby(value for _, value, _ in rows(site, OBJECTS[0], by_cov=True))]
     assert values[-5:] == [61.0, 62.0, 63.0, 64.0, 65.0]  # a device may tell one twice: an acknowledgement was late
+    await until(lambda: rows(site, OBJECTS[0], by_cov=False), "a first poll")
     begin = max(cycle for cycle, _, _ in rows(site, OBJECTS[0], by_cov=False))
     await until(lambda: rows(site, OBJECTS[0], by_cov=False)[-1][0] >= begin + 3 * SLOW, "slow polls", 30)
     polled = [cycle for cycle, _, _ in rows(site, OBJECTS[0], by_cov=False) if cycle > begin]
