@@ -317,24 +317,15 @@ def test_onboarding_needs_the_machine_that_is_there(fleet: Fleet, proxmox: int) 
     assert "macau: ansible_host of macau does not answer by ssh (" in fleet.refused("-l", "macau")
 
 
-# As commission.yml begins.
-BEGINNING = """
+# How commission.yml begins, before what onboard.yml begins with.
+CENTRAL_FIRST = """
 - name: Check central before anything changes
   ansible.builtin.import_playbook: {folder}/parts/central_preflight.yml
-- name: Check every site before anything changes
-  ansible.builtin.import_playbook: {folder}/preflight.yml
-- name: Change something
-  hosts: sites
-  gather_facts: false
-  tasks:
-    - name: Leave a mark
-      ansible.builtin.file: {{path: "{mark}/{{{{ inventory_hostname }}}}", state: touch, mode: "0600"}}
-      delegate_to: localhost
 """
 
 
 def commissioning(fleet: Fleet) -> None:
-    fleet.playbook.write_text(BEGINNING.format(folder=PREFLIGHT.parent, mark=fleet.marks))
+    fleet.playbook.write_text(CENTRAL_FIRST.format(folder=PREFLIGHT.parent) + fleet.playbook.read_text())
 
 
 def test_commissioning_begins_with_both_preflights() -> None:
