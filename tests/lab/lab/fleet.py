@@ -90,7 +90,7 @@ def commission() -> None:
 
 
 def _started(machine: str, container: str) -> float:
-    """When a container was started: central is what it should be when its service, the last to come up, runs."""
+    """When a container was started, in seconds since 1970."""
     told = ssh(machine, f"docker inspect --format '{{{{.State.StartedAt}}}}' {container}")
     return datetime.fromisoformat(told[:19] + "+00:00").timestamp()
 
