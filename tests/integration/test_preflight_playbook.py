@@ -352,8 +352,8 @@ def test_commissioning_needs_no_central_that_it_makes_itself(fleet: Fleet, proxm
     [
         (
             "host_vars/central.yml",
-            lambda content: content.update(telegraf_batch="many"),  # nothing that a site would be refused for
-            "central: telegraf_batch many is a text, not a whole number",
+            lambda content: content.update(telegraf_broker="nowhere"),  # no site is refused for it
+            "central: telegraf_broker=nowhere must be tcp:// or ssl://",
         ),
         ("host_vars/macau.yml", lambda content: content["site"].update(nam="x"), "macau: site.nam is not known"),
     ],
